@@ -1,0 +1,144 @@
+"""How time follows the edited area: the engine's regions against the full frame.
+
+Both runs are of the same request, by the same sampler, in the same process, one after the
+other; the full-frame run goes by tiles too, so that it needs no more memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from functools import partial
+from itertools import product
+
+import cv2
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from differential_diffusion.core import Plan, PositionalNoise
+from differential_diffusion.engine import RegionalDenoiser, run_plan, windows_over
+from differential_diffusion.models import DenoiserModel
+
+from . import common
+
+SIDES = {1: 1024, 4: 2048}
+AREAS = (0.5, 1, 2, 5, 10, 25, 100)
+REPEATS, REPEATED_UP_TO = 3, 10
+
+STEPS = 4
+
+ABOUT = (
+    "An edit of strength 1 in one square, {steps} steps. Seconds with regions (median of "
+    f"{REPEATS} runs up to {REPEATED_UP_TO} %) and over the full frame, their ratio, and the "
+    "largest difference of any value, on pictures in [-1, 1]. A region costs its halo of {halo} "
+    "pixels on each side too."
+)
+HEADER = ["picture and edited area", "region", "full frame", "times faster", "difference"]
+
+
+def box(side: int, percent: float) -> Tensor:
+    """Strength (1,1,side,side): 1 in one square of so many percent of the area, else 0."""
+    strength = torch.zeros(1, 1, side, side)
+    inner = round(side * (percent / 100) ** 0.5)
+    first = (side - inner) * 2 // 5
+    strength[..., first : first + inner, first : first + inner] = 1
+    return strength
+
+
+def full_frame(plan: Plan, model: DenoiserModel, tile: int = 1024) -> Tensor:
+    """The plan with the network run on every pixel at every step, by tiles."""
+    height, width = plan.image.shape[-2:]
+    if model.halo is not None:
+        everywhere = torch.ones(height, width, dtype=torch.bool)
+        windows = windows_over(everywhere, stride=model.stride, halo=model.halo, tile=tile)
+        tiled = RegionalDenoiser(model.denoiser, windows, model.halo)
+        # A plain function is not told which pixels move, so no tile is ever skipped.
+        model = model.with_denoiser(lambda x, sigma: tiled(x, sigma))
+    return model.run(plan, PositionalNoise(plan.seeds, model.channels, height, width))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, then write the report."""
+    model = common.load(options)
+    photo = common.photographs(options)[0].pixels
+    common.denoiser_of(model)(common.centre(photo, 64, 64), 5)  # the first call loads things
+    measured = []
+    for (megapixels, side), percent in track(list(product(SIDES.items(), AREAS)), "regions"):
+        picture = cv2.resize(photo, (side, side), interpolation=cv2.INTER_CUBIC)
+        plan = Plan(
+            common.to_tensor(np.clip(picture, 0, 1)), box(side, percent), steps=options.steps
+        )
+        repeats = REPEATS if percent <= REPEATED_UP_TO else 1
+        runs = [common.timed(partial(run_plan, plan, model)) for _ in range(repeats)]
+        full, full_seconds = common.timed(partial(full_frame, plan, model))
+        seconds = statistics.median(taken for _, taken in runs)
+        difference = float((runs[0][0] - full).abs().max())
+        measured.append((megapixels, percent, seconds, full_seconds, difference))
+    draw(options, measured)
+    report(options, model, measured)
+
+
+Measured = list[tuple[int, float, float, float, float]]
+
+
+def report(options: argparse.Namespace, model: DenoiserModel, measured: Measured) -> None:
+    """Write the table."""
+    rows = [
+        [
+            f"{megapixels} MP, {percent:g} %",
+            f"{seconds:.2f}",
+            f"{full:.2f}",
+            f"{full / seconds:.1f}",
+            f"{difference:.1e}",
+        ]
+        for megapixels, percent, seconds, full, difference in measured
+    ]
+    parts = [
+        ABOUT.format(steps=options.steps, halo=model.halo),
+        common.table(HEADER, rows),
+    ]
+    extra = [f"--steps {options.steps}"] if options.steps != STEPS else []
+    common.write_report(
+        options,
+        "regions",
+        "Time against edited area",
+        parts,
+        model=model,
+        extra=extra,
+        alt="time against edited area, with regions and over the full frame",
+    )
+
+
+def draw(options: argparse.Namespace, measured: Measured) -> None:
+    """Plot time against area."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for megapixels, colour in zip(SIDES, ("tab:blue", "tab:orange"), strict=True):
+        mine = [m for m in measured if m[0] == megapixels]
+        area = [m[1] for m in mine]
+        axis.loglog(
+            area, [m[2] for m in mine], "o-", color=colour, label=f"{megapixels} MP, region"
+        )
+        axis.loglog(
+            area, [m[3] for m in mine], "--", color=colour, label=f"{megapixels} MP, full frame"
+        )
+    axis.set_xticks(AREAS, [f"{area:g} %" for area in AREAS])
+    axis.minorticks_off()
+    axis.set(xlabel="edited area", ylabel=f"seconds, {options.steps} steps")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    common.save_figure(options.output / "regions.png", figure)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the options and run."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the sampler")
+    run(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Edit, inpaint, denoise and restore pictures: a pixel's strength is its noise level.
+
+    import differential_diffusion as dd
+
+    result = dd.restore("photo.jpg", seed=0)
+    result.save("restored.png")
+
+Importing this package is cheap: torch and the rest load at the first use of a name.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from . import maps
+    from .api import Result, denoise, edit, inpaint, restore
+    from .maps import StrengthMap
+    from .models import load_model
+
+__version__ = "0.1.0"
+"""Version of the package, as in its distribution's metadata."""
+
+__all__ = [
+    "InputError",
+    "MissingExtraError",
+    "Result",
+    "StrengthMap",
+    "__version__",
+    "denoise",
+    "edit",
+    "inpaint",
+    "load_model",
+    "maps",
+    "restore",
+]
+
+_HOME = {
+    "Result": ".api",
+    "denoise": ".api",
+    "edit": ".api",
+    "inpaint": ".api",
+    "restore": ".api",
+    "StrengthMap": ".maps",
+    "load_model": ".models",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "maps":
+        value: object = import_module(".maps", __name__)
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name], __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,151 @@
+"""The functions of the public face: one call, one request, one result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .core.plan import OnStep
+from .engine import Result, execute
+from .engine.executor import OnProgress
+from .schema import (
+    DenoiseRequest,
+    EditRequest,
+    InpaintRequest,
+    Request,
+    RestoreRequest,
+    build,
+)
+
+__all__ = ["Result", "denoise", "edit", "inpaint", "restore"]
+
+
+def edit(
+    image: Any,
+    strength: Any,
+    *,
+    invert: bool = False,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> Result:
+    """Change each pixel as much as its strength says (Levin and Fried, 2023).
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        strength: 0 keeps a pixel bit for bit, 1 may change it completely: a number, an array
+            (H,W) in [0,1] (integers by their range), a PIL image, a path, or a `StrengthMap`.
+        invert: read the map as the paper's files, white = keep.
+        on_step: called with every `Step`; raise in it to stop.
+        on_progress: called with a `Progress` as work is done.
+        settings: fields of `EditRequest`: seed, steps, solver, path, samples, estimate, model,
+            device, precision, tile.
+
+    Raises:
+        InputError: for anything wrong with the picture, the map or a setting.
+    """
+    return _perform(
+        EditRequest,
+        on_step,
+        on_progress,
+        image=image,
+        strength=strength,
+        invert=invert,
+        **settings,
+    )
+
+
+def inpaint(
+    image: Any,
+    mask: Any,
+    *,
+    noise_level_8bit: Any = 0.0,
+    invert: bool = False,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> Result:
+    """Fill the pixels where `mask` is positive, in a clean or a noisy photograph.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        mask: as `strength` in `edit`; a soft mask is honoured, never thresholded.
+        noise_level_8bit: σ of the photograph's own noise on the 0-255 scale: a number, a map
+            (H,W), or "auto". It stays in the known pixels and informs the filling.
+        invert: white = keep.
+        on_step, on_progress, settings: as in `edit`; fields of `InpaintRequest`.
+
+    Raises:
+        InputError: for anything wrong with the picture, the mask or a setting.
+    """
+    return _perform(
+        InpaintRequest,
+        on_step,
+        on_progress,
+        image=image,
+        mask=mask,
+        noise_level_8bit=noise_level_8bit,
+        invert=invert,
+        **settings,
+    )
+
+
+def denoise(
+    image: Any,
+    noise_level_8bit: Any = "auto",
+    *,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> Result:
+    """Remove noise: the posterior mean in one evaluation, or ``samples=n`` posterior samples.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        noise_level_8bit: σ on the 0-255 scale: a number, a map (H,W), or "auto" to estimate a
+            map from the picture. Pixels of level 0 stay bit for bit.
+        on_step, on_progress, settings: as in `edit`; fields of `DenoiseRequest`. With several
+            samples, ``estimate="mean"`` (default) or "sample", and `Result.std`.
+
+    Raises:
+        InputError: for anything wrong with the picture, the level or a setting.
+    """
+    return _perform(
+        DenoiseRequest,
+        on_step,
+        on_progress,
+        image=image,
+        noise_level_8bit=noise_level_8bit,
+        **settings,
+    )
+
+
+def restore(
+    image: Any,
+    *,
+    mode: str = "standard",
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> Result:
+    """Find noise and damage in a photograph and mend both.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        mode: "light" removes noise; "standard" also fills scratches, dust, dead pixels and
+            missing patches.
+        on_step, on_progress, settings: as in `edit`; fields of `RestoreRequest`:
+            `noise_level_8bit` and `damage` replace what would be found.
+
+    Raises:
+        InputError: for anything wrong with the picture or a setting.
+    """
+    return _perform(RestoreRequest, on_step, on_progress, image=image, mode=mode, **settings)
+
+
+def _perform(
+    request: type[Request],
+    on_step: OnStep | None,
+    on_progress: OnProgress | None,
+    **fields: Any,
+) -> Result:
+    return execute(build(request, **fields), on_step=on_step, on_progress=on_progress)

@@ -1,0 +1,104 @@
+"""The `diffdiff` command: thin commands over the library, heavy imports inside them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .doctor import doctor
+from .errors import Commands
+from .map import make
+from .run import denoise, edit, inpaint, restore
+from .train import train
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _examples(*lines: str) -> str:
+    return "\n\n".join(["Examples:", *(f"`{line}`" for line in lines)])
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"diffdiff {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=_examples(
+        "diffdiff restore old-photo.jpg --preview before-after.png",
+        "diffdiff denoise photos/ -o clean",
+        "diffdiff edit photo.png --strength map.png --seed 3",
+    )
+)
+def diffdiff(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Edit, inpaint, denoise and restore pictures: a pixel's strength is its noise level.
+
+    Set DIFFDIFF_DEBUG=1 to see the traceback of an unexpected error.
+    """
+
+
+app.command(
+    epilog=_examples(
+        "diffdiff edit photo.png --strength 0.4",
+        "diffdiff edit photo.png --strength map.png -o out.png --seed 3 --steps 40",
+        "diffdiff edit photos/*.tif --strength keep.png --invert -o edited --json",
+        "diffdiff edit photo.png --strength map.png --samples 4 --preview sheet.png",
+    )
+)(edit)
+app.command(
+    epilog=_examples(
+        "diffdiff inpaint photo.jpg --mask hole.png",
+        "diffdiff inpaint noisy.png --mask hole.png --noise auto --samples 8 --estimate mean",
+    )
+)(inpaint)
+app.command(
+    epilog=_examples(
+        "diffdiff denoise photo.jpg",
+        "diffdiff denoise photos/ --noise 25 -o clean",
+        "diffdiff denoise photo.png --noise levels.png --preview sheet.png",
+    )
+)(denoise)
+app.command(
+    epilog=_examples(
+        "diffdiff restore old-photo.jpg -o mended.png --preview sheet.png",
+        "diffdiff restore scans/ --mode light -o mended",
+        "diffdiff restore scan.png --damage scratches.png --noise 12",
+    )
+)(restore)
+app.command(
+    "map",
+    epilog=_examples(
+        "diffdiff map --list",
+        "diffdiff map linear photo.jpg -o map.png --preview sheet.png",
+        "diffdiff map damage scan.png -o scratches.png --feather 2",
+    ),
+)(make)
+app.command(
+    epilog=_examples(
+        "diffdiff train run.yaml",
+        "diffdiff train run.yaml --set steps=500 --set optimizer.learning_rate=0.0005",
+    )
+)(train)
+app.command(epilog=_examples("diffdiff doctor", "diffdiff doctor --json"))(doctor)
+
+
+def main() -> None:
+    """Run the command line; the console entry point."""
+    app(prog_name="diffdiff", args=sys.argv[1:])

@@ -1,0 +1,264 @@
+"""What the commands share: the options of every task, and what is said on stdout and stderr."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from ..errors import InputError
+from .errors import complain
+
+_HOW, _OUT, _MODEL = "How to sample", "What comes out", "Model and machine"
+
+Images = Annotated[
+    list[str], typer.Argument(help="Image files, folders or patterns.", show_default=False)
+]
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        help="σ of the picture's own noise on the 0-255 scale: a number, 'auto' to estimate it, "
+        "or a grey picture of the levels (black 0, white 255).",
+        show_default=False,
+    ),
+]
+Invert = Annotated[bool, typer.Option("--invert", help="Read the map as white = keep.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_OUT)
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that every task takes; None leaves a setting to the task."""
+
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of all randomness [default: 0].", rich_help_panel=_HOW)
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Length of the whole noise ladder [default: 20; denoise: 150].",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="A solver by name; `diffdiff doctor` lists them.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    path: Annotated[
+        str | None,
+        typer.Option(
+            help="'wait' (a pixel starts when the ladder reaches its level) or 'together' "
+            "[default: wait].",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    samples: Annotated[
+        int | None,
+        typer.Option(help="How many results to draw [default: 1].", rich_help_panel=_HOW),
+    ] = None
+    estimate: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several samples, write each as NAME-1, NAME-2 ... ('sample') or their 'mean' "
+            "[default: sample; denoise: mean].",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A file for one picture, else a folder [default: NAME-TASK beside the picture].",
+            rich_help_panel=_OUT,
+        ),
+    ] = None
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace outputs that exist; never an input.", rich_help_panel=_OUT
+        ),
+    ] = False
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            help="Write a PNG of input, map, output and difference side by side; a folder for "
+            "several pictures.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None
+    map_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the map that was used as a 16-bit PNG; a folder for several pictures.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object a picture on stdout.", rich_help_panel=_OUT),
+    ] = False
+    quiet: Quiet = False
+    model: Annotated[
+        str,
+        typer.Option(
+            help="'prior' (bundled), a checkpoint folder, or a .safetensors file.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "prior"
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="The description of a .safetensors file [default: beside it].",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:N or mps [default: the best present].", rich_help_panel=_MODEL
+        ),
+    ] = None
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=_MODEL)] = (
+        "auto"
+    )
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            help="Largest side in pixels of a piece given to the network at once [default: 1024].",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+
+    def request_fields(self) -> dict[str, Any]:
+        """What was set of a request's fields; the rest is left to the task."""
+        names = (
+            "seed", "steps", "solver", "path", "samples", "estimate", "device", "precision", "tile",
+        )  # fmt: skip
+        chosen = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each field of `Settings`, in place of its last parameter."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
+    hints = get_type_hints(Settings, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = [
+        inspect.Parameter(f.name, keyword, default=f.default, annotation=hints[f.name])
+        for f in fields(Settings)
+    ]
+    parameters = [*(p.replace(kind=keyword) for p in own), *options]
+
+    def call(**given: Any) -> None:
+        chosen = {f.name: given.pop(f.name) for f in fields(Settings)}
+        command(**given, settings=Settings(**chosen))
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def number_or_file(option: str, text: str) -> float | str:
+    """The number that an option's text says, or the path of a file that exists.
+
+    Raises:
+        InputError: It is neither.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if not Path(text).expanduser().is_file():
+        raise InputError(f"{option} '{text}' is neither a number nor a file: check it.")
+    return text
+
+
+def key_value(option: str, text: str) -> tuple[str, Any]:
+    """The key and the value, read as YAML, of an option's ``key=value``.
+
+    Raises:
+        InputError: It has another form.
+    """
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(f"{option} '{text}' is not KEY=VALUE, such as {option} steps=20.")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"{option} '{text}' has a value that is not valid YAML.") from None
+
+
+class Reporter:
+    """Says what was done on stdout, and how it goes and what failed on stderr.
+
+    Args:
+        json_lines: stdout gets JSON objects, one a line, and nothing else.
+        quiet: nothing but errors and JSON.
+    """
+
+    def __init__(self, *, json_lines: bool = False, quiet: bool = False) -> None:
+        from rich.console import Console
+
+        self.json_lines, self.quiet = json_lines, quiet
+        self._stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+    def record(self, record: dict[str, Any], sentence: str) -> None:
+        """Report a finished picture."""
+        if self.json_lines:
+            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+        elif not self.quiet:
+            typer.echo(sentence)
+
+    def error(self, sentence: str, source: str | None = None) -> None:
+        """Report a failure, of a picture if `source` names one."""
+        complain(sentence)
+        if self.json_lines and source is not None:
+            self.record({"input": source, "error": sentence}, "")
+
+    def note(self, sentence: str) -> None:
+        """Say something beside the results."""
+        if not self.quiet:
+            self._stderr.print(sentence)
+
+    @contextmanager
+    def progress(self, *columns: str) -> Iterator[Any]:
+        """A rich progress bar on stderr, seen only on a terminal and unless quiet.
+
+        `columns` are formats of a task's fields, shown between the fraction and the times.
+        """
+        from rich import progress as bars
+
+        layout = (
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(),
+            bars.TaskProgressColumn(),
+            *(bars.TextColumn(column) for column in columns),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
+        )
+        with bars.Progress(
+            *layout,
+            console=self._stderr,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else what goes to a pipe would go to stderr
+            disable=self.quiet or not self._stderr.is_terminal,
+        ) as shown:
+            yield shown

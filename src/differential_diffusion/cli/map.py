@@ -1,0 +1,216 @@
+"""map: strength maps made from a size, a picture or parameters, as grey PNG files."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .common import Quiet, key_value
+from .outputs import check_output, check_png
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..images import Picture
+    from ..maps import StrengthMap
+
+# What a source asks for by the name of a parameter and the command line says elsewhere.
+_SIZE, _PICTURE, _FILE = {"height", "width"}, "image", "path"
+
+_Param = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        "-p",
+        metavar="KEY=VALUE",
+        help="A parameter of the source, its value in YAML; may be given several times.",
+    ),
+]
+_Size = Annotated[
+    str | None,
+    typer.Option(metavar="WIDTHxHEIGHT", help="Size of the map where there is no picture."),
+]
+_Preview = Annotated[
+    str | None, typer.Option(help="Write a PNG of the map as a heat-map, beside the picture.")
+]
+
+
+def make(
+    source: Annotated[
+        str | None, typer.Argument(help="A source of maps, see --list.", show_default=False)
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Argument(help="The picture that the map is for or made from.", show_default=False),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="The PNG file to write.")
+    ] = None,
+    param: _Param = None,
+    size: _Size = None,
+    feather: Annotated[float, typer.Option(help="Soften edges over so many pixels.")] = 0.0,
+    inside: Annotated[
+        bool, typer.Option("--inside", help="Soften inwards alone: what is kept stays kept.")
+    ] = False,
+    invert: Annotated[bool, typer.Option("--invert", help="Swap what is kept and free.")] = False,
+    bits: Annotated[int, typer.Option(help="Depth of the PNG, 8 or 16.")] = 16,
+    preview: _Preview = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    quiet: Quiet = False,
+    list_sources: Annotated[
+        bool, typer.Option("--list", help="List the sources and their parameters.")
+    ] = False,
+) -> None:
+    """Make a strength map: black (0) keeps a pixel, white (1) lets it change completely."""
+    from ..maps import MAPS
+
+    if list_sources:
+        typer.echo("\n".join(line for name in MAPS for line in described(name, MAPS[name])))
+        return
+    if source is None or source not in MAPS:
+        named = "no source was named" if source is None else f"'{source}' is no source of maps"
+        raise InputError(f"{named}: use {', '.join(MAPS)}; --list describes them.")
+    if output is None:
+        raise InputError("no output was named: add -o map.png.")
+    if bits not in (8, 16):
+        raise InputError(f"--bits {bits} is no depth of a map: use 8 or 16.")
+    files = _checked(image, output, preview, force)
+    settings = dict(key_value("--param", text) for text in param or [])
+    made, picture = build(source, image, size, settings)
+    made = _finished(made, feather, inside, invert)
+    _write(as_grey(made.array, bits), files[0], force)
+    if preview is not None:
+        _write(_sheet(made, picture), files[1], force)
+    if not quiet:
+        share = 100 * float(made.active.mean())
+        typer.echo(f"{output}: {made.width}x{made.height}, {share:.1f} % of the pixels may change")
+
+
+def build(
+    name: str, image: str | None, size: str | None, settings: Mapping[str, Any]
+) -> tuple[StrengthMap, Picture | None]:
+    """The map that a source makes for a picture or a size, and the picture.
+
+    Raises:
+        InputError: Something that the source needs is missing, or it takes no such setting.
+    """
+    import numpy as np
+
+    from ..images import read
+    from ..maps import MAPS, make_map
+
+    wanted, settings = inspect.signature(MAPS[name]).parameters, dict(settings)
+    if _FILE in wanted:  # a map that is a file is its own picture
+        image = image or settings.get(_FILE)
+        settings = {_FILE: image} | settings
+    picture = None if image is None else read(image)
+    if picture is None and _PICTURE in wanted:
+        raise InputError(f"the source '{name}' looks at a picture: name one after it.")
+    pixels = (
+        np.zeros((*_height_width(size), 1), np.float32) if picture is None else _pixels(picture)
+    )
+    try:
+        return make_map(name, pixels, settings), picture
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the source '{name}' cannot use its settings ({error}).") from error
+
+
+def as_grey(strength: NDArray[np.float32], bits: int) -> NDArray[Any]:
+    """Strengths (H,W) as grey levels, 0 black and 1 white, in 8 or 16 bits."""
+    import numpy as np
+
+    dtype = np.uint8 if bits == 8 else np.uint16
+    levels: NDArray[Any] = np.rint(strength * np.float64(np.iinfo(dtype).max)).astype(dtype)
+    return levels
+
+
+def described(name: str, source: Callable[..., StrengthMap]) -> list[str]:
+    """A source's line for --list, and one for each setting, in its docstring's words."""
+    doc = inspect.getdoc(source) or ""
+    wanted = inspect.signature(source).parameters
+    looks = " IMAGE" if {_PICTURE, _FILE} & set(wanted) else ""
+    summary = doc.split("\n\n")[0]
+    lines = [f"{name}{looks}: {_joined(summary)}"]
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", doc, re.MULTILINE | re.DOTALL)
+    words = re.findall(
+        r"^    (\w+): (.*?)(?=^    \S|\Z)", section[1] if section else "", re.MULTILINE | re.DOTALL
+    )
+    meanings = {key: _joined(text) for key, text in words}
+    for key, parameter in wanted.items():
+        if key not in {*_SIZE, _PICTURE, _FILE}:
+            default = parameter.default
+            value = " (needed)" if default is parameter.empty else f" = {default!r}"
+            lines.append(f"    {key}{value}: {meanings.get(key, '')}".rstrip(": "))
+    return lines
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _height_width(size: str | None) -> tuple[int, int]:
+    from ..images import MAX_PIXELS
+
+    if size is None:
+        raise InputError(
+            "no size was given: name a picture after the source, or add --size 640x480."
+        )
+    sides = [int(side) for side in size.lower().split("x") if side.isascii() and side.isdigit()]
+    if len(sides) != 2 or not 0 < sides[0] * sides[1] <= MAX_PIXELS:
+        raise InputError(f"--size '{size}' is not WIDTHxHEIGHT in pixels, such as 640x480.")
+    return sides[1], sides[0]
+
+
+def _pixels(picture: Picture) -> NDArray[np.float32]:
+    """(H,W,C) float32 in [-1,1], one channel for grey pictures."""
+    pixels: NDArray[np.float32] = picture.tensor()[0].permute(1, 2, 0).contiguous().numpy()
+    return pixels[..., :1] if picture.is_grey else pixels
+
+
+def _finished(made: StrengthMap, feather: float, inside: bool, invert: bool) -> StrengthMap:
+    from .. import maps
+
+    made = maps.feather(made, feather, inside=inside)
+    return made.invert() if invert else made
+
+
+def _checked(image: str | None, output: str, preview: str | None, force: bool) -> list[Path]:
+    """The paths to write, after refusing those that would destroy something."""
+    inputs = [] if image is None else [Path(image)]
+    files: list[Path] = []
+    for option, name in (("--output", output), ("--preview", preview)):
+        if name is not None:
+            path = Path(name).expanduser()
+            check_png(option, path)
+            check_output(path, inputs, force=force)
+            if path.resolve() in [file.resolve() for file in files]:
+                raise InputError(f"--preview '{name}' is the map's own name: choose another.")
+            files.append(path)
+    return files
+
+
+def _write(pixels: Any, path: Path, force: bool) -> None:
+    from ..images import read
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    read(pixels).save(path, overwrite=force)
+
+
+def _sheet(made: StrengthMap, picture: Picture | None) -> Any:
+    from ..maps import heat_map
+    from .preview import Panel, heat, rgb, sheet
+
+    panels = [Panel("strength 0 to 1", heat(made.array))]
+    if picture is not None:
+        pixels = rgb(picture)
+        panels = [Panel("input", pixels), *panels, Panel("both", heat_map(made, pixels))]
+    return sheet(panels)

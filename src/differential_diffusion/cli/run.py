@@ -1,0 +1,262 @@
+"""edit, inpaint, denoise and restore: different maps, one way of doing them."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .common import (
+    Images,
+    Invert,
+    Noise,
+    Reporter,
+    Settings,
+    number_or_file,
+    with_settings,
+)
+from .errors import BAD_INPUT, UNEXPECTED, debugging, explain
+from .outputs import Target, Targets
+
+if TYPE_CHECKING:
+    from ..engine import Result
+    from ..images import Picture
+    from ..schema import Request
+
+
+@with_settings
+def edit(
+    images: Images,
+    strength: Annotated[
+        str,
+        typer.Option(
+            "--strength",
+            "--map",
+            "-s",
+            help="How much each pixel may change, 0 not at all, 1 completely: a number, or a "
+            "grey picture (black 0, white 1).",
+            show_default=False,
+        ),
+    ],
+    invert: Invert = False,
+    *,
+    settings: Settings,
+) -> None:
+    """Change each pixel as much as its strength says; strength 0 keeps it bit for bit."""
+    _run("edit", images, settings, strength=number_or_file("--strength", strength), invert=invert)
+
+
+@with_settings
+def inpaint(
+    images: Images,
+    mask: Annotated[
+        str,
+        typer.Option(
+            "--mask",
+            "-m",
+            help="A grey picture: white is filled, black is kept, grey changes in part.",
+            show_default=False,
+        ),
+    ],
+    noise: Noise = None,
+    invert: Invert = False,
+    *,
+    settings: Settings,
+) -> None:
+    """Fill the holes that a mask shows, in a clean or a noisy photograph."""
+    area = number_or_file("--mask", mask)
+    _run("inpaint", images, settings, mask=area, invert=invert, **_noise_level(noise))
+
+
+@with_settings
+def denoise(images: Images, noise: Noise = None, *, settings: Settings) -> None:
+    """Remove noise of known, mapped or (by default) estimated level.
+
+    One result is the posterior mean, the most accurate guess; several are samples of what the
+    picture may have been.
+    """
+    _run("denoise", images, settings, **_noise_level(noise))
+
+
+@with_settings
+def restore(
+    images: Images,
+    mode: Annotated[
+        str,
+        typer.Option(help="'standard' mends noise and damage, 'light' noise alone."),
+    ] = "standard",
+    noise: Noise = None,
+    damage: Annotated[
+        str | None,
+        typer.Option(
+            help="A grey picture of the damage, white where it is, instead of looking for it.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Find noise, scratches, dust and missing patches in a photograph, and mend them."""
+    given = _noise_level(noise)
+    if damage not in (None, "auto"):
+        given["damage"] = number_or_file("--damage", damage)
+    _run("restore", images, settings, mode=mode, **given)
+
+
+def _noise_level(text: str | None) -> dict[str, Any]:
+    """The request's noise level from the option's text; nothing if it was not given."""
+    if text is None or text == "auto":
+        return {} if text is None else {"noise_level_8bit": text}
+    level = number_or_file("--noise", text)
+    if isinstance(level, str):
+        from ..images import read
+
+        return {"noise_level_8bit": read(level).luminance() * 255}
+    return {"noise_level_8bit": level}
+
+
+def _run(task: str, images: list[str], settings: Settings, **given: Any) -> None:
+    from ..models import load_model
+    from ..schema import REQUESTS, build
+
+    report = Reporter(json_lines=settings.json, quiet=settings.quiet)
+    sources, unmatched = _expand(images, report)
+    if not sources:
+        raise typer.Exit(BAD_INPUT)
+    request = build(REQUESTS[task], image=sources[0], **settings.request_fields(), **given)
+    targets = Targets(
+        sources, task, settings.output, settings.preview, settings.map_out, settings.force
+    )
+    model = load_model(
+        settings.model,
+        config=settings.config,
+        device=request.device,
+        precision=request.precision,
+    )
+    request = request.model_copy(update={"model": model})
+    codes = _each(request, targets, report)
+    total, failed = len(sources) + unmatched, unmatched + len(codes)
+    if total > 1:
+        report.note(f"{total - failed} of {total} pictures done, {failed} failed.")
+    if failed:
+        raise typer.Exit(UNEXPECTED if UNEXPECTED in codes else BAD_INPUT)
+
+
+def _expand(images: list[str], report: Reporter) -> tuple[list[Path], int]:
+    """The pictures that the arguments stand for, and how many arguments stand for none."""
+    from ..images import expand
+
+    found: dict[Path, None] = {}
+    failed = 0
+    for name in images:
+        try:
+            found |= dict.fromkeys(expand([name]))
+        except InputError as error:
+            report.error(explain(error)[0], name)
+            failed += 1
+    return list(found), failed
+
+
+def _each(request: Request, targets: Targets, report: Reporter) -> list[int]:
+    """Carry the request out for every picture; the exit codes of those that failed."""
+    codes, sources = [], targets.sources
+    with report.progress() as bar:
+        whole = bar.add_task("all", total=len(sources), visible=len(sources) > 1)
+        task = bar.add_task("", total=1.0)
+        for index, source in enumerate(sources):
+            label = f"{index + 1}/{len(sources)} {source.name}"
+            bar.reset(task, description=label)
+
+            def show(progress: Any, label: str = label) -> None:
+                passes = f", pass {progress.run}" if progress.run > 1 else ""
+                bar.update(task, completed=progress.fraction, description=label + passes)
+
+            try:
+                report.record(*_one(request, targets, source, show))
+            except Exception as error:
+                sentence, code = explain(error)
+                if code == UNEXPECTED and debugging():
+                    raise
+                report.error(sentence, str(source))
+                codes.append(code)
+            bar.update(whole, completed=index + 1)
+    return codes
+
+
+def _one(
+    request: Request, targets: Targets, source: Path, on_progress: Any
+) -> tuple[dict[str, Any], str]:
+    """One picture from file to files: its record, and a line that says it."""
+    from ..engine import execute
+    from ..images import read
+
+    each = request.estimate == "sample"
+    target = targets.of(source, request.samples if each else 1)
+    picture = read(source)
+    result = execute(request.model_copy(update={"image": picture}), on_progress=on_progress)
+    results = result.pictures if each else (result.picture,)
+    files = target.outputs(len(results))
+    notes = list(result.notes)
+    for made, path in zip(results, files, strict=True):
+        notes += _save(made, path, overwrite=targets.force)
+    _extras(target, picture, result, overwrite=targets.force)
+    return _record(target, result, files, notes)
+
+
+def _save(picture: Picture, path: Path, *, overwrite: bool) -> list[str]:
+    """Write a picture; what its format could not hold, as sentences."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        picture.save(path, overwrite=overwrite)
+    return [str(warning.message) for warning in caught]
+
+
+def _extras(target: Target, picture: Picture, result: Result, *, overwrite: bool) -> None:
+    from ..images import read
+
+    if target.map_out is not None:
+        from .map import as_grey
+
+        _save(read(as_grey(result.map, 16)), target.map_out, overwrite=overwrite)
+    if target.preview is not None:
+        from .preview import contact_sheet
+
+        _save(read(contact_sheet(picture, result)), target.preview, overwrite=overwrite)
+
+
+def _record(
+    target: Target, result: Result, files: list[Path], notes: list[str]
+) -> tuple[dict[str, Any], str]:
+    outputs = [
+        {"output": str(path), "seed": result.seed + k, "sha256": _digest(path)}
+        for k, path in enumerate(files)
+    ]
+    record = {
+        "input": str(target.source),
+        **outputs[0],
+        "task": result.request.task,
+        "seconds": round(result.seconds, 3),
+        "evaluations": result.evaluations,
+        "notes": notes,
+    }
+    if len(outputs) > 1:
+        record["samples"] = outputs
+    extras = {"preview": target.preview, "map": target.map_out}
+    record |= {name: str(path) for name, path in extras.items() if path is not None}
+    names = ", ".join(str(path) for path in files)
+    cost = f"{result.seconds:.1f} s, {result.evaluations} evaluations, seed {result.seed}"
+    lines = [f"{target.source} -> {names} ({cost})", *(f"  {note}" for note in notes)]
+    return record, "\n".join(lines)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,112 @@
+"""train: a σ-map model from a folder or archive of pictures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import MissingExtraError
+from .common import Quiet, Reporter, key_value
+from .errors import INTERRUPTED
+
+if TYPE_CHECKING:
+    from ..training.loop import Progress
+
+_LOG_SECONDS = 60.0
+
+
+def train(
+    config: Annotated[
+        Path, typer.Argument(help="A YAML file; see the documentation.", show_default=False)
+    ],
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on from the newest checkpoint.")
+    ] = True,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Replace a setting, dots between sections; may be given several times.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on your own pictures; run it again to go on after a stop."""
+    try:
+        from ..training import load_config
+        from ..training import train as run
+    except ModuleNotFoundError as error:
+        if error.name != "accelerate":
+            raise
+        raise MissingExtraError("training", "train") from None
+
+    chosen = load_config(config, overrides(config, settings or []))
+    report = Reporter(quiet=quiet)
+    try:
+        with report.progress("{task.fields[speed]}") as bar:
+            final = run(chosen, resume=resume, on_step=_Display(bar, report))
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from the last checkpoint.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if not quiet:
+        typer.echo(f"the model is in {final}; use it with --model {final}")
+
+
+def overrides(path: Path, settings: list[str]) -> dict[str, Any]:
+    """Top-level keys of the configuration with `key.key=value` settings put in; values are YAML.
+
+    Raises:
+        InputError: A setting of another form.
+    """
+    tree = _tree(path) if settings else {}
+    changed: dict[str, Any] = {}
+    for setting in settings:
+        key, value = key_value("--set", setting)
+        *parents, last = key.split(".")
+        section = tree
+        for parent in parents:
+            if not isinstance(section.get(parent), dict):
+                section[parent] = {}
+            section = section[parent]
+        section[last] = value
+        top = key.split(".")[0]
+        changed[top] = tree[top]
+    return changed
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    """The YAML file's mapping, or nothing where it has none, which `load_config` reports."""
+    import yaml
+
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+class _Display:
+    """Shows the steps of a run: a bar on a terminal, a line now and then in a log."""
+
+    def __init__(self, bar: Any, report: Reporter) -> None:
+        self.bar, self.report = bar, report
+        self.task: Any = None
+        self.logged = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        speed = f"{progress.images_per_second:.0f} images/s"
+        label = f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}"
+        if self.task is None:
+            if progress.step > 1:
+                self.report.note(f"going on from step {progress.step - 1}.")
+            self.task = self.bar.add_task(label, total=progress.steps, speed=speed)
+        self.bar.update(self.task, completed=progress.step, description=label, speed=speed)
+        due = self.bar.disable and time.monotonic() - self.logged > _LOG_SECONDS
+        if progress.metrics or due:
+            self.logged = time.monotonic()
+            figures = [f"{name} {value:.2f}" for name, value in progress.metrics.items()]
+            self.report.note("  ".join([label, speed, *figures]))

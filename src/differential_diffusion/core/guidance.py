@@ -1,0 +1,154 @@
+"""Guidance: denoiser → denoiser, so that guided ones go wherever plain ones go.
+
+Every wrapper leaves pixels with σ = 0 to the denoiser it wraps: kept pixels do not move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .operators import LinearOperator
+from .types import Denoiser
+
+__all__ = ["classifier_free", "data_consistency", "loss_guidance"]
+
+
+def classifier_free(
+    cond: Denoiser, uncond: Denoiser, scale: float | Tensor, rescale: float = 0.0
+) -> Denoiser:
+    """Classifier-free guidance (Ho and Salimans, 2022), if wanted with rescaling.
+
+        D  = D_u + w (D_c - D_u)
+        D' = x - [φ std(ε_c)/std(ε) + 1 - φ] (x - D),    ε = (x - D)/σ
+
+    Args:
+        cond, uncond: denoisers with and without the condition.
+        scale: w, 1 for the conditional denoiser; a map (B,1,H,W) guides each pixel as much.
+        rescale: φ in [0, 1], against over-exposure at large w (Lin et al., 2024, section 3.4);
+            the standard deviations are over the channels and noisy pixels of each image.
+
+    Raises:
+        InputError: rescale outside [0, 1].
+    """
+    if not 0 <= rescale <= 1:
+        raise InputError(f"rescale must lie in [0, 1], not {rescale}.")
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        d_c, d_u = cond(x, sigma), uncond(x, sigma)
+        d = d_u + scale * (d_c - d_u)
+        if rescale > 0:
+            std_c, std = _noise_std(x - d_c, sigma), _noise_std(x - d, sigma)
+            ratio = torch.where(std > 0, std_c / torch.where(std > 0, std, 1.0), 1.0)
+            d = x - (rescale * ratio + 1 - rescale) * (x - d)
+        return torch.where(sigma > 0, d, d_c)
+
+    return denoise
+
+
+def _noise_std(residual: Tensor, sigma: Tensor) -> Tensor:
+    """Standard deviation of residual/σ over the noisy pixels of each image, (B,1,1,1)."""
+    noisy = (sigma > 0).expand_as(residual)
+    eps = torch.where(noisy, residual / torch.where(sigma > 0, sigma, 1.0), 0.0)
+    count = noisy.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    mean = eps.sum((1, 2, 3), keepdim=True) / count
+    square = torch.where(noisy, (eps - mean).square(), 0.0)
+    return (square.sum((1, 2, 3), keepdim=True) / count).sqrt()
+
+
+def data_consistency(
+    denoise: Denoiser,
+    operator: LinearOperator,
+    y: Tensor,
+    *,
+    noise_sigma: float | Tensor = 0.0,
+    sigma_data: float = 0.5,
+) -> Denoiser:
+    """Make the estimate agree with a measurement y = A x0 + noise (DiffPIR, Zhu et al., 2023).
+
+        D' = argmin_z  Σ (z - D)²/(2 V) + Σ (A z - y)²/(2 R)
+        V = σ² σ_data²/(σ² + σ_data²),    R = noise_sigma²
+
+    V stands for the variance of x0 about D, and is exact for a white Gaussian prior of
+    deviation σ_data (∞ gives V = σ², as published). It is a map: where σ = 0 the pixel is
+    certain and stays.
+
+    Args:
+        denoise: D(x, σ).
+        operator: A.
+        y: the measurement, like ``operator.forward(x)``.
+        noise_sigma: its noise level, a number or a map like y; 0 holds it exactly.
+        sigma_data: standard deviation of the data.
+
+    Raises:
+        InputError: a negative noise level, or sigma_data not above 0.
+    """
+    if not bool((torch.as_tensor(noise_sigma) >= 0).all()):
+        raise InputError("noise_sigma must be 0 or more everywhere: fix the noise level.")
+    variance = _variance(sigma_data)
+
+    def consistent(x: Tensor, sigma: Tensor) -> Tensor:
+        d = denoise(x, sigma)
+        r = torch.as_tensor(noise_sigma).to(x).square()
+        return torch.where(sigma > 0, operator.prox(d, y.to(x), variance(sigma), r), d)
+
+    return consistent
+
+
+def loss_guidance(
+    denoise: Denoiser,
+    loss: Callable[[Tensor], Tensor],
+    scale: float | Tensor = 1.0,
+    *,
+    through_denoiser: bool = True,
+    sigma_data: float = 0.5,
+) -> Denoiser:
+    """Steer the estimate down any differentiable loss of the picture: bring your own network.
+
+        through the denoiser:    D' = D - w σ² ∇_x L(D(x, σ))    (DPS, Chung et al., 2023)
+        on the estimate alone:   D' = D - w V  ∇_D L(D),    V = σ² σ_data²/(σ² + σ_data²)
+
+    With w = 1 and L(D(x)) = -log p(y | x) the first is the posterior mean given y, exactly, by
+    Tweedie's formula. The second saves the backward pass through the denoiser; it takes
+    ∂D/∂x = V/σ², which a white Gaussian prior has. Each pixel is moved by its own σ.
+
+    Args:
+        denoise: D(x, σ), differentiable in x if gradients go through it.
+        loss: from the estimate (B,C,H,W) in [-1,1] give or take, to one number, or one for
+            each image.
+        scale: w, a number or a map (B,1,H,W).
+        through_denoiser: which of the two.
+        sigma_data: standard deviation of the data.
+
+    Raises:
+        InputError: a loss that cannot be differentiated, or sigma_data not above 0.
+    """
+    variance = _variance(sigma_data)
+
+    def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = x.detach().requires_grad_() if through_denoiser else denoise(x, sigma).detach()
+            d = denoise(at, sigma) if through_denoiser else at.requires_grad_()
+            # What is certain passes no gradient on, not even one that is infinite there.
+            value = loss(torch.where(sigma > 0, d, d.detach())).sum()
+            if not value.requires_grad:
+                raise InputError(
+                    "the loss has no gradient at the estimate: compute it with differentiable"
+                    " torch operations."
+                )
+            (gradient,) = torch.autograd.grad(value, at)
+        weight = sigma * sigma if through_denoiser else variance(sigma)
+        return torch.where(sigma > 0, d.detach() - scale * weight * gradient, d.detach())
+
+    return guided
+
+
+def _variance(sigma_data: float) -> Callable[[Tensor], Tensor]:
+    """V = σ² σ_data²/(σ² + σ_data²), which for σ_data = ∞ is σ²."""
+    if not sigma_data > 0:
+        raise InputError(f"sigma_data must be above 0, not {sigma_data}.")
+    precision = sigma_data**-2
+    return lambda sigma: sigma * sigma / (1 + sigma * sigma * precision)

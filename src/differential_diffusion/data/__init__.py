@@ -1,0 +1,1 @@
+"""Data: training pictures, crops, and degradations with known truth."""

@@ -1,0 +1,104 @@
+"""From a request to a result: read, plan, run, put the kept pixels back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.plan import OnStep, Plan
+from ..images import Picture, read
+from ..models import load_model
+from ..schema import Request
+from ..tasks import TASKS, TaskInput, TaskOutput
+from .result import Result
+from .run import Counter, run_plan
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a request is.
+
+    Attributes:
+        run: number of the run of the model, from 1; a task may take several.
+        fraction: share of that run that is done, in [0, 1], never falling.
+    """
+
+    run: int
+    fraction: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def execute(
+    request: Request,
+    *,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+) -> Result:
+    """Carry a request out.
+
+    Args:
+        request: any of the requests in `schema`.
+        on_step: called with every `Step` of every run; raise in it to stop.
+        on_progress: called as often as something is done.
+
+    Raises:
+        InputError: for anything wrong with the picture, the maps or the settings.
+    """
+    picture = read(request.image)
+    model = load_model(request.model, device=request.device, precision=request.precision)
+    started = time.perf_counter()
+    counter, runs = Counter(), 0
+
+    def report(fraction: float) -> None:
+        if on_progress is not None:
+            on_progress(Progress(runs, fraction))
+
+    def run(plan: Plan) -> Tensor:
+        nonlocal runs
+        runs += 1
+        return run_plan(
+            plan, model, tile=request.tile, on_step=on_step, on_fraction=report, counter=counter
+        )
+
+    task = TASKS[request.task]
+    with torch.no_grad():
+        output = task.perform(request, TaskInput(picture.tensor(), picture.is_grey), run)
+    return _result(request, picture, output, time.perf_counter() - started, counter.evaluations)
+
+
+def _result(
+    request: Request, picture: Picture, output: TaskOutput, seconds: float, evaluations: int
+) -> Result:
+    keep = output.keep[0, 0].numpy()
+    pictures = tuple(picture.replaced(sample, keep) for sample in output.samples)
+    several = len(pictures) > 1
+    averaged = several and request.estimate == "mean"
+    chosen = picture.replaced(output.samples.mean(dim=0), keep) if averaged else pictures[0]
+    std = None
+    if several:
+        std = (output.samples.std(dim=0).mean(dim=0) * 127.5).numpy()
+        std[keep] = 0.0
+    height, width = picture.height, picture.width
+    noise = None
+    if output.noise is not None:
+        level = output.noise.expand(1, 1, height, width)[0, 0] * 127.5
+        noise = np.ascontiguousarray(level.numpy())
+    return Result(
+        request=request,
+        picture=chosen,
+        pictures=pictures,
+        map=np.ascontiguousarray(output.map[0, 0].numpy()),
+        seed=request.seed,
+        seconds=seconds,
+        evaluations=evaluations,
+        std=std,
+        noise_level_8bit=noise,
+        notes=tuple(output.notes) + tuple(chosen.notes),
+    )

@@ -1,0 +1,9 @@
+"""Models: a reference (a name, a folder, a file, an object) becomes something that runs plans."""
+
+from __future__ import annotations
+
+from .base import Model
+from .denoiser import DenoiserModel
+from .load import MODELS, load_model
+
+__all__ = ["MODELS", "DenoiserModel", "Model", "load_model"]

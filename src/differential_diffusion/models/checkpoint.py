@@ -1,0 +1,108 @@
+"""Our own checkpoints: a JSON description beside one safetensors file of weights.
+
+A checkpoint is a folder holding `config.json` and `model.safetensors`, or a safetensors file
+with its configuration named apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..errors import InputError
+from ..nn import SigmaMapUNet, UNetConfig, channels_last
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+FORMAT = "differential-diffusion/1"
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What the weights need besides themselves.
+
+    Attributes:
+        network: shape of the U-Net.
+        sigma_data: of the EDM preconditioning, on [-1,1] data.
+        sigma_min, sigma_max, rho: the strength-to-σ scale.
+        card: figures and provenance, free-form.
+    """
+
+    network: UNetConfig
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 20.0
+    rho: float = 7.0
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The description as text."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> CheckpointConfig:
+        """Parse; raises InputError naming `source` if it is not ours."""
+        try:
+            raw = json.loads(text)
+            if raw.pop("format") != FORMAT:
+                raise InputError(f"'{source}' is not of the format {FORMAT}: update the package")
+            return cls(**raw | {"network": UNetConfig(**raw["network"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"'{source}' is not a model description of ours ({error}): point to the "
+                "config.json that was saved with the weights"
+            ) from None
+
+
+def save_checkpoint(
+    folder: Path, network: SigmaMapUNet, config: CheckpointConfig, dtype: torch.dtype
+) -> None:
+    """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
+    temporary = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
+    save_file(weights, temporary)
+    os.replace(temporary, folder / WEIGHTS_FILE)
+    temporary = folder / f".{CONFIG_FILE}.{os.getpid()}"
+    temporary.write_text(config.to_json(), encoding="utf-8")
+    os.replace(temporary, folder / CONFIG_FILE)
+
+
+def load_checkpoint(
+    weights: Path, config: Path | None = None
+) -> tuple[SigmaMapUNet, CheckpointConfig]:
+    """Load a folder, or a safetensors file with its `config`, as an eval-mode float32 network.
+
+    Raises:
+        InputError: if a file is missing, damaged, or the two do not belong together.
+    """
+    if weights.is_dir():
+        weights, config = weights / WEIGHTS_FILE, config or weights / CONFIG_FILE
+    if config is None:
+        config = weights.with_suffix(".json")
+    for path in (weights, config):
+        if not path.is_file():
+            raise InputError(
+                f"'{path}' does not exist: a checkpoint is a folder with {CONFIG_FILE} and "
+                f"{WEIGHTS_FILE}, or a .safetensors file with config="
+            )
+    try:
+        described = CheckpointConfig.from_json(config.read_text(encoding="utf-8"), config)
+        tensors = load_file(weights)
+    except (OSError, UnicodeDecodeError, SafetensorError) as error:
+        raise InputError(f"'{weights}' cannot be read as safetensors weights ({error})") from None
+    network = SigmaMapUNet(described.network)
+    try:
+        network.load_state_dict({k: v.float() for k, v in tensors.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"the weights '{weights}' do not fit '{config}' ({reason})") from None
+    return channels_last(network).eval(), described

@@ -1,0 +1,146 @@
+"""A model made of a denoiser that takes a σ-map: the prior, and every checkpoint of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.ladder import strength_to_sigma
+from ..core.noise import PositionalNoise
+from ..core.path import PATHS, Path
+from ..core.plan import OnStep, Plan
+from ..core.precondition import edm
+from ..core.sample import sample_steps
+from ..core.solvers import SOLVERS
+from ..core.types import Denoiser
+from ..errors import InputError
+from .checkpoint import load_checkpoint
+from .device import bf16_is_fast
+
+
+@dataclass(frozen=True)
+class DenoiserModel:
+    """A σ-map denoiser with its strength scale, run by our own sampler.
+
+    Attributes:
+        name: what the model was loaded as.
+        denoiser: (x, sigma) -> E[x0 | x], tensors on `device`.
+        channels: image channels.
+        stride: crops must start at multiples of it, in pixels.
+        halo: margin that makes a crop exact, in pixels; None if the model is not local.
+        device: where the denoiser computes.
+        sigma_min, sigma_max, rho: the strength-to-σ scale (Karras).
+        card: provenance and figures.
+    """
+
+    name: str
+    denoiser: Denoiser
+    channels: int
+    stride: int
+    halo: int | None
+    device: torch.device
+    sigma_min: float = 0.002
+    sigma_max: float = 20.0
+    rho: float = 7.0
+    card: dict[str, Any] | None = None
+
+    def sigma(self, strength: Tensor) -> Tensor:
+        """σ(strength): 0 at 0, then Karras from sigma_min to sigma_max."""
+        return strength_to_sigma(strength, self.sigma_min, self.sigma_max, self.rho)
+
+    def with_denoiser(self, denoiser: Denoiser) -> DenoiserModel:
+        """The same model around another denoiser: guided, lifted, or cut to regions."""
+        return replace(self, denoiser=denoiser)
+
+    def path(self, plan: Plan) -> Path:
+        """The σ-maps that `run` will walk through, on the device."""
+        return PATHS[plan.path](
+            plan.start(self.sigma).to(self.device),
+            plan.target.to(self.device),
+            plan.steps,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+            rho=self.rho,
+        )
+
+    def run(self, plan: Plan, noise: PositionalNoise, on_step: OnStep | None = None) -> Tensor:
+        """Sample the plan; (n,C,H,W) float32 on the CPU, kept pixels untouched.
+
+        Args:
+            plan: what to do.
+            noise: draw 0 is the starting noise, draw k + 1 the solver's k-th.
+            on_step: called with every `Step`.
+        """
+        start = plan.start(self.sigma)
+        x = plan.image.expand(len(plan.seeds), -1, -1, -1)
+        fresh = (start.square() - plan.noise.square()).clamp(min=0).sqrt()
+        if bool((fresh > 0).any()):
+            x = torch.where(fresh > 0, x + fresh * noise(0), x)
+        path = self.path(plan)
+
+        def draw(k: int) -> Tensor:
+            return noise(k + 1).to(self.device)
+
+        x = x.to(self.device)
+        with torch.no_grad():
+            for step in sample_steps(self.denoiser, x, path, SOLVERS[plan.solver](), draw):
+                x = step.x
+                if on_step is not None:
+                    on_step(step)
+        return x.cpu()
+
+
+def from_checkpoint(
+    weights: FilePath,
+    config: FilePath | None,
+    *,
+    name: str,
+    device: torch.device,
+    precision: str = "auto",
+) -> DenoiserModel:
+    """Load a checkpoint of ours as a model.
+
+    Args:
+        weights, config: see `load_checkpoint`.
+        name: what to call it.
+        device: where to put it.
+        precision: "fp32", "bf16", or "auto" (bf16 on CUDA only, so that the CPU is exact).
+
+    Raises:
+        InputError: for damaged files or an unknown precision.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise InputError(f"precision '{precision}' is not known: use auto, fp32 or bf16")
+    network, described = load_checkpoint(weights, config)
+    network = network.to(device).requires_grad_(False)
+    half = precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
+    denoiser = edm(_autocast(network, device) if half else network, described.sigma_data)
+    return DenoiserModel(
+        name=name,
+        denoiser=denoiser,
+        channels=described.network.in_channels,
+        stride=described.network.stride,
+        halo=network.halo,
+        device=device,
+        sigma_min=described.sigma_min,
+        sigma_max=described.sigma_max,
+        rho=described.rho,
+        card=described.card,
+    )
+
+
+def _autocast(
+    network: Callable[[Tensor, Tensor], Tensor], device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Run the network's convolutions in bfloat16 and hand back float32."""
+
+    def run(x: Tensor, c_noise: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return network(x, c_noise).float()
+
+    return run

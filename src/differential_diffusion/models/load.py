@@ -1,0 +1,100 @@
+"""From a model reference to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError
+from .base import Model
+from .checkpoint import CONFIG_FILE
+from .denoiser import DenoiserModel, from_checkpoint
+from .device import choose_device
+
+Loader = Callable[[str, "Path | None", torch.device, str], Model]
+
+
+def _load_prior(
+    reference: str, config: Path | None, device: torch.device, precision: str
+) -> DenoiserModel:
+    if config is not None:
+        raise InputError("the bundled prior takes no config=: leave it out")
+    folder = resources.files("differential_diffusion") / "weights"
+    with (
+        resources.as_file(folder / "prior.safetensors") as weights,
+        resources.as_file(folder / "prior.json") as described,
+    ):
+        return from_checkpoint(weights, described, name="prior", device=device, precision=precision)
+
+
+def _load_checkpoint(
+    reference: str, config: Path | None, device: torch.device, precision: str
+) -> DenoiserModel:
+    path = Path(reference)
+    return from_checkpoint(path, config, name=reference, device=device, precision=precision)
+
+
+MODELS: dict[str, Loader] = {"prior": _load_prior, "checkpoint": _load_checkpoint}
+"""Backends by name; a reference `name:rest` chooses one explicitly."""
+
+
+def load_model(
+    reference: str | Path | Model = "prior",
+    *,
+    config: str | Path | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+) -> Model:
+    """Load a model; loading the same reference again gives the same object.
+
+    Args:
+        reference: "prior" (bundled); a folder holding config.json and model.safetensors; a
+            .safetensors file (its description beside it as .json, or named by `config`); an
+            explicit "checkpoint:PATH"; or a loaded model, returned as it is.
+        config: the description that belongs to a .safetensors file.
+        device: "cpu", "cuda", "cuda:N", "mps"; by default the best present.
+        precision: "auto" (bfloat16 where the device has units for it), "fp32" or "bf16".
+
+    Raises:
+        InputError: for a reference that names nothing loadable, or damaged files.
+    """
+    if not isinstance(reference, str | Path):
+        if isinstance(reference, Model):
+            return reference
+        raise InputError(
+            f"a {type(reference).__name__} is no model: give 'prior', a path, or a loaded model"
+        )
+    described = Path(config) if config is not None else None
+    return _load(str(reference), described, str(choose_device(device)), precision)
+
+
+@lru_cache(maxsize=4)
+def _load(reference: str, config: Path | None, device: str, precision: str) -> Model:
+    backend, rest = _resolve(reference)
+    return MODELS[backend](rest, config, torch.device(device), precision)
+
+
+def _resolve(reference: str) -> tuple[str, str]:
+    """The backend's name and what is left of the reference."""
+    prefix, colon, rest = reference.partition(":")
+    if reference in MODELS:
+        return reference, ""
+    if colon and prefix in MODELS:
+        return prefix, rest
+    path = Path(reference)
+    if path.is_dir():
+        if (path / CONFIG_FILE).is_file():
+            return "checkpoint", reference
+        raise InputError(
+            f"the folder '{reference}' holds no {CONFIG_FILE}: point to a saved checkpoint"
+        )
+    if path.suffix == ".safetensors":
+        return "checkpoint", reference
+    raise InputError(
+        f"the model '{reference}' is not known: use 'prior', a checkpoint folder, or a "
+        ".safetensors file with config="
+    )

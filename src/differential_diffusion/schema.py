@@ -1,0 +1,170 @@
+"""Requests: one typed, serialisable description a task, shared by Python, CLI and batch.
+
+Pictures and maps are paths where a request must travel as JSON; in Python they may also be
+objects (arrays, PIL images, tensors), and such a request refuses to serialise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import InputError
+
+MAX_STEPS = 10_000
+
+
+class MapSpec(BaseModel):
+    """A strength map by name: a source in `maps.MAPS` with its parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Request(BaseModel):
+    """What every task takes.
+
+    Attributes:
+        image: the picture: a path, PIL image, array or tensor.
+        seed: of all randomness; sample k of n uses seed + k.
+        steps: length of the whole noise ladder.
+        solver: a name in `core.SOLVERS`.
+        path: "wait" (a pixel starts when the ladder reaches its level) or "together".
+        samples: how many results to draw.
+        estimate: of several samples, return the first (it looks sharp) or the mean (it has the
+            least error).
+        model: a model reference, see `load_model`.
+        device, precision: where and how to compute; chosen automatically by default.
+        tile: largest side in pixels of a piece given to the network at once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    task: str
+    image: Any
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
+    steps: int = Field(20, ge=1, le=MAX_STEPS)
+    solver: str = "ddim"
+    path: Literal["wait", "together"] = "wait"
+    samples: int = Field(1, ge=1, le=1000)
+    estimate: Literal["sample", "mean"] = "sample"
+    model: Any = "prior"
+    device: str | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    tile: int = Field(1024, ge=64)
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model")
+    """Fields that hold objects in Python and only paths in JSON."""
+
+    @field_validator("solver")
+    @classmethod
+    def _known_solver(cls, value: str) -> str:
+        from .core import SOLVERS
+
+        if value not in SOLVERS:
+            raise ValueError(f"'{value}' is no solver: use one of {', '.join(SOLVERS)}")
+        return value
+
+    def to_json(self) -> str:
+        """This request as JSON.
+
+        Raises:
+            InputError: if a field holds an object that JSON cannot say.
+        """
+        for name in self.external:
+            value = getattr(self, name)
+            if not isinstance(value, str | Path | int | float | MapSpec | None):
+                raise InputError(
+                    f"the request's {name} is a {type(value).__name__}, which JSON cannot hold: "
+                    "save it to a file and give the path"
+                )
+        return self.model_dump_json(indent=2)
+
+
+class EditRequest(Request):
+    """Change each pixel as much as `strength` says (0 keeps it, 1 may change it completely)."""
+
+    task: Literal["edit"] = "edit"
+    strength: Any
+    invert: bool = False
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "strength")
+
+
+class InpaintRequest(Request):
+    """Fill the pixels where `mask` is positive, leaving the rest.
+
+    `noise_level_8bit` says how noisy the photograph is (a number, a map, or "auto"), so that
+    the filling continues a noisy surrounding correctly; the noise itself stays where it is.
+    """
+
+    task: Literal["inpaint"] = "inpaint"
+    mask: Any
+    invert: bool = False
+    noise_level_8bit: Any = 0.0
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "mask", "noise_level_8bit")
+
+
+class DenoiseRequest(Request):
+    """Remove noise of a known level, a map of levels, or one estimated from the picture.
+
+    With one sample the result is the posterior mean, in one evaluation; with several, each
+    is a draw from the posterior and `std` tells where they differ. The default solver has that
+    law, and at the default 150 steps a Gaussian posterior's variance to two per cent; ancestral
+    sampling needs several times as many.
+    """
+
+    task: Literal["denoise"] = "denoise"
+    noise_level_8bit: Any = "auto"
+    steps: int = Field(150, ge=1, le=MAX_STEPS)
+    solver: str = "dpmpp_2m_sde"
+    estimate: Literal["sample", "mean"] = "mean"
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "noise_level_8bit")
+
+
+class RestoreRequest(Request):
+    """Find noise and damage in the picture and mend both.
+
+    Modes: "light" removes noise alone; "standard" also finds and fills scratches, dust, dead
+    pixels and missing patches. `noise_level_8bit` and `damage` replace what would be found.
+    """
+
+    task: Literal["restore"] = "restore"
+    mode: Literal["light", "standard"] = "standard"
+    noise_level_8bit: Any = "auto"
+    damage: Any = "auto"
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "noise_level_8bit", "damage")
+
+
+AnyRequest = Annotated[
+    EditRequest | InpaintRequest | DenoiseRequest | RestoreRequest, Field(discriminator="task")
+]
+
+REQUESTS: dict[str, type[Request]] = {
+    cls.model_fields["task"].default: cls for cls in get_args(get_args(AnyRequest)[0])
+}
+
+
+def build(cls: type[Request], **fields: Any) -> Any:
+    """Construct a request; bad fields become an `InputError` of one sentence."""
+    try:
+        return cls(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(cls.model_fields)
+            raise InputError(f"'{key}' is no setting of {cls.__name__}: use {known}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "value_error":
+            raise InputError(message) from None
+        raise InputError(
+            f"{key} is {first['input']!r}: {message[:1].lower()}{message[1:]}"
+        ) from None

@@ -1,0 +1,14 @@
+"""Tasks: each turns a request into plans for an injected `run` and returns what came out."""
+
+from . import denoise, edit, inpaint, restore
+from .base import Task, TaskInput, TaskOutput
+
+TASKS: dict[str, Task] = {
+    "edit": edit.TASK,
+    "inpaint": inpaint.TASK,
+    "denoise": denoise.TASK,
+    "restore": restore.TASK,
+}
+"""Every task by name; a new one is one module and one entry here."""
+
+__all__ = ["TASKS", "Task", "TaskInput", "TaskOutput"]

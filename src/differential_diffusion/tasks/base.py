@@ -1,0 +1,153 @@
+"""What a task receives and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.noise import generator
+from ..core.plan import Plan, Run
+from ..errors import InputError
+from ..maps import StrengthMap
+from ..maps.noise import estimate_noise
+from ..schema import Request
+
+_CHROMA_STREAM = 3
+
+
+@dataclass(frozen=True)
+class TaskInput:
+    """The picture a task works on.
+
+    Attributes:
+        image: (1,C,H,W) in [-1,1]; grey pictures come with three equal channels.
+        grey: whether the picture is grey.
+    """
+
+    image: Tensor
+    grey: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+
+@dataclass(frozen=True)
+class TaskOutput:
+    """What a task made.
+
+    Attributes:
+        samples: (n,C,H,W).
+        keep: (1,1,H,W) bool: pixels that must come out as they went in.
+        map: (1,1,H,W) in [0,1]: how much each pixel was allowed to change.
+        noise: σ found or given, (1,1,H,W) or (1,1,1,1), where the task deals with noise.
+        notes: sentences for the user.
+    """
+
+    samples: Tensor
+    keep: Tensor
+    map: Tensor
+    noise: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: its request type and the function that turns requests into plans."""
+
+    request: type[Request]
+    perform: Callable[[Any, TaskInput, Run], TaskOutput]
+    description: str = field(default="")
+
+
+def strength_tensor(value: Any, size: tuple[int, int], *, invert: bool) -> Tensor:
+    """A strength map from whatever the user gave, (1,1,H,W)."""
+    strength = StrengthMap.of(value, *size)
+    return (strength.invert() if invert else strength).tensor()
+
+
+def noise_tensor(value: Any, source: TaskInput) -> Tensor:
+    """σ on [-1,1] from a level on the 8-bit scale: number, map (H,W), image file, or "auto".
+
+    A file's grey levels, 0 to 255, are the levels themselves. Returns (1,1,1,1) for a number,
+    else (1,1,H,W).
+
+    Raises:
+        InputError: for a negative, non-finite or wrongly sized level.
+    """
+    if isinstance(value, str) and value == "auto":
+        pixels = source.image[0].permute(1, 2, 0).contiguous().numpy()
+        sigma = estimate_noise(pixels[..., :1] if source.grey else pixels)
+        return torch.from_numpy(sigma)[None, None].float()
+    if isinstance(value, str | Path):
+        if not Path(value).exists():
+            raise InputError(
+                f"noise_level_8bit is '{value}': give a number, a map, its file, or 'auto'"
+            )
+        value = 255 * StrengthMap.of(value, *source.size).array
+    try:
+        level = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"noise_level_8bit is a {type(value).__name__}: give a number, a map of numbers, "
+            "or 'auto'"
+        ) from None
+    if level.ndim not in (0, 2) or (level.ndim == 2 and tuple(level.shape) != source.size):
+        raise InputError(
+            f"noise_level_8bit has the shape {tuple(level.shape)}: give one number or a map of "
+            f"the picture's {source.size[0]}x{source.size[1]} (rows x columns)"
+        )
+    if not bool(torch.isfinite(level).all()) or bool((level < 0).any()):
+        raise InputError("noise_level_8bit must be finite and not negative: check the values")
+    sigma_max_8bit = 255.0
+    if bool((level > sigma_max_8bit).any()):
+        raise InputError(f"noise_level_8bit exceeds {sigma_max_8bit:g}: it is on the 0-255 scale")
+    return (level / 127.5).reshape(1, 1, *(level.shape if level.ndim == 2 else (1, 1)))
+
+
+def colour_noise(source: TaskInput, noise: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Picture and σ as an RGB model must see them.
+
+    A grey value with noise σ, copied to three channels, lies on the axis (1,1,1)/√3 of the
+    colour cube with noise √3 σ, and with none across it. Independent chroma noise of √3 σ
+    makes it white in all three directions: x = y + √3 σ (ε - mean ε), told as √3 σ.
+    """
+    if not source.grey or not bool((noise > 0).any()):
+        return source.image, noise
+    told = 3**0.5 * noise
+    epsilon = torch.randn(source.image.shape, generator=generator(seed, _CHROMA_STREAM))
+    chroma = epsilon - epsilon.mean(dim=1, keepdim=True)
+    return torch.addcmul(source.image, told, chroma), told
+
+
+def seeds_of(request: Request) -> tuple[int, ...]:
+    """The seeds of the request's samples: seed, seed + 1, ..."""
+    return tuple(request.seed + k for k in range(request.samples))
+
+
+def plan_options(request: Request) -> dict[str, Any]:
+    """The fields of a plan that every request sets."""
+    return {
+        "seeds": seeds_of(request),
+        "steps": request.steps,
+        "solver": request.solver,
+        "path": request.path,
+    }
+
+
+def denoise_plan(image: Tensor, noise: Tensor, seed: int) -> Plan:
+    """One evaluation of the posterior mean: from the noise that is there to none."""
+    return Plan(
+        image,
+        torch.zeros(1, 1, 1, 1),
+        noise=noise,
+        seeds=(seed,),
+        steps=1,
+        path="together",
+    )

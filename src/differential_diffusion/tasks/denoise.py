@@ -1,0 +1,45 @@
+"""Denoising: the noise that is there is the noise the model removes."""
+
+from __future__ import annotations
+
+import torch
+
+from ..core.plan import Plan, Run
+from ..core.solvers import SOLVERS
+from ..errors import InputError
+from ..schema import DenoiseRequest
+from .base import (
+    Task,
+    TaskInput,
+    TaskOutput,
+    colour_noise,
+    denoise_plan,
+    noise_tensor,
+    plan_options,
+)
+
+
+def denoise(request: DenoiseRequest, source: TaskInput, run: Run) -> TaskOutput:
+    """The posterior mean E[x0 | x] in one evaluation, or n posterior samples.
+
+    Raises:
+        InputError: if several samples are asked of a solver that does not sample the posterior.
+    """
+    noise = noise_tensor(request.noise_level_8bit, source)
+    image, told = colour_noise(source, noise, request.seed)
+    if request.samples == 1:
+        samples = run(denoise_plan(image, told, request.seed))
+    else:
+        if SOLVERS[request.solver]().law != "posterior":
+            posterior = [name for name, make in SOLVERS.items() if make().law == "posterior"]
+            raise InputError(
+                f"the solver '{request.solver}' does not sample the posterior: for several "
+                f"samples use {' or '.join(posterior)}"
+            )
+        still = torch.zeros(1, 1, 1, 1)
+        samples = run(Plan(image, still, noise=told, **plan_options(request)))
+    active = (noise > 0).expand(1, 1, *source.size)
+    return TaskOutput(samples, ~active, active.float(), noise)
+
+
+TASK = Task(DenoiseRequest, denoise, "remove noise of known, mapped or estimated level")

@@ -1,0 +1,85 @@
+"""Restoration: find noise and damage, then mend both."""
+
+from __future__ import annotations
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from ..core.plan import Plan, Run
+from ..maps.damage import find_damage
+from ..schema import RestoreRequest
+from .base import (
+    Task,
+    TaskInput,
+    TaskOutput,
+    colour_noise,
+    denoise_plan,
+    noise_tensor,
+    plan_options,
+    seeds_of,
+    strength_tensor,
+)
+
+NOISE_FLOOR_8BIT = 1.5
+"""Estimated noise below this is taken for none, so that clean areas stay as they are."""
+
+
+def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
+    """Two passes: fill the damage beside pixels told as noisy as they are, then denoise.
+
+    The second pass takes the posterior mean, which has the least error; the filling of the
+    first is a sample, which looks like the picture.
+    """
+    noise = noise_tensor(request.noise_level_8bit, source)
+    if isinstance(request.noise_level_8bit, str):
+        noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
+    damage = _damage(request, source, noise)
+    noise = _continue_into(noise.expand_as(damage), damage > 0)
+    image, told = colour_noise(source, noise, request.seed)
+    told = torch.where(damage > 0, torch.zeros_like(told), told)
+    results = []
+    if bool((damage > 0).any()):
+        filled = run(Plan(image, damage, noise=told, target=told, **plan_options(request)))
+    else:
+        filled = image.expand(request.samples, -1, -1, -1)
+    for sample, seed in zip(filled, seeds_of(request), strict=True):
+        results.append(run(denoise_plan(sample[None], told, seed)))
+    keep = (damage == 0) & (told == 0)
+    touched = torch.maximum(damage, (told > 0).float())
+    return TaskOutput(torch.cat(results), keep, touched, noise, _notes(damage, noise))
+
+
+def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor) -> Tensor:
+    """The damage map (1,1,H,W): nothing in mode "light", found by itself, or as given."""
+    if request.mode == "light":
+        return torch.zeros(1, 1, *source.size)
+    if not (isinstance(request.damage, str) and request.damage == "auto"):
+        return strength_tensor(request.damage, source.size, invert=False)
+    pixels = source.image[0].permute(1, 2, 0).contiguous().numpy()
+    level = noise.expand(1, 1, *source.size)[0, 0].contiguous().numpy()
+    return find_damage(pixels, noise=level).tensor()
+
+
+def _continue_into(noise: Tensor, hole: Tensor) -> Tensor:
+    """Replace what was estimated inside `hole` by the nearest level outside it."""
+    inside = hole[0, 0].numpy()
+    if not inside.any() or inside.all():
+        return noise
+    rows, columns = ndimage.distance_transform_edt(
+        inside, return_distances=False, return_indices=True
+    )
+    nearest: Tensor = noise[:, :, torch.from_numpy(rows).long(), torch.from_numpy(columns).long()]
+    return nearest
+
+
+def _notes(damage: Tensor, noise: Tensor) -> tuple[str, ...]:
+    share = 100 * float((damage > 0).float().mean())
+    levels = noise * 127.5
+    return (
+        f"damage: {share:.2f} % of the pixels",
+        f"noise: {float(levels.mean()):.1f} of 255 on average, {float(levels.max()):.1f} at most",
+    )
+
+
+TASK = Task(RestoreRequest, restore, "find noise and damage in a photograph and mend both")

@@ -1,0 +1,291 @@
+"""The training loop, on accelerate: resumable to the bit on one CPU."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Subset
+
+from ..core.noise import derive_seed, generator
+from ..data.crops import RandomCrops
+from ..data.images import load_images
+from ..errors import InputError
+from ..models.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
+from ..models.device import bf16_is_fast
+from ..nn import SigmaMapUNet, channels_last
+from .config import OptimizerConfig, TrainingConfig
+from .loss import sigma_map_loss
+from .muon import Muon
+from .state import checkpoint_folder, list_checkpoints, load_state, prune_checkpoints, save_state
+from .validation import draw_grid, validate
+
+_STREAM_FIELDS, _STREAM_NOISE = 1, 2
+
+
+@dataclass
+class Progress:
+    """What the loop reports after each step; `metrics` is filled when validation has run."""
+
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+    learning_rate_factor: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
+    """Warm-up times plateau-and-cosine: 1 until the last `decay` share, then to zero at `steps`."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    done = max(0.0, (step / steps - (1 - config.decay)) / config.decay)
+    return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def ema_decay(step: int, halflife: float) -> float:
+    """Decay whose half-life is `halflife` steps, or a tenth of the steps done if that is less."""
+    return float(0.5 ** (1 / max(1e-8, min(halflife, 0.1 * (step + 1)))))
+
+
+def build_optimizers(network: SigmaMapUNet, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """The optimizers of a run, each group with its `initial_lr`."""
+    kernels = network.residual_kernels() if config.name == "muon" else []
+    taken = {id(kernel) for kernel in kernels}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            rest,
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+    ]
+    if kernels:
+        optimizers.append(
+            Muon(kernels, lr=config.muon_learning_rate, weight_decay=config.muon_weight_decay)
+        )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+def train(
+    config: TrainingConfig,
+    *,
+    resume: bool = True,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train a σ-map model; returns the folder of the finished checkpoint.
+
+    Every random number is a function of (seed, step), and a checkpoint holds weights, EMA and
+    optimizer state: killed at any moment and started again, the run ends in the weights of
+    the uninterrupted one (bit for bit on a CPU in fp32 with the same number of threads).
+
+    Args:
+        config: the run; `config.output` receives checkpoints, metrics.jsonl, sample grids and
+            `final/`, the model for `load_model`.
+        resume: go on from the newest checkpoint in `config.output`.
+        on_step: called after every optimizer step on the main process.
+
+    Raises:
+        InputError: for unusable data, a checkpoint of another network, or `resume=False` where
+            checkpoints exist.
+        FloatingPointError: if the loss is no longer finite.
+    """
+    run = _Run(config, resume)
+    for progress in run.steps():
+        if on_step is not None and run.accelerator.is_main_process:
+            on_step(progress)
+    return run.finish()
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(self, config: TrainingConfig, resume: bool) -> None:
+        self.config = config
+        self.accelerator = Accelerator(
+            mixed_precision="no",
+            dataloader_config=DataLoaderConfiguration(even_batches=False),
+        )
+        device = self.accelerator.device
+        self.autocast = config.precision == "bf16" or (
+            config.precision == "auto" and bf16_is_fast(device)
+        )
+        collection = load_images(config.data.path, min_size=config.data.patch_size)
+        self.skipped = collection.skipped
+        self.train_images, self.held_out = collection.split(config.data.validation)
+        torch.set_flush_denormal(True)  # activations that die out would slow a CPU a hundredfold
+        torch.manual_seed(derive_seed(config.seed))
+        network = SigmaMapUNet(config.network.build())
+        if config.init_from is not None:
+            self._warm_start(network, config.init_from)
+        network = channels_last(network.to(device))
+        self.ema = AveragedModel(network, multi_avg_fn=self._average, use_buffers=False)
+        self.ema.n_averaged.fill_(1)  # average from the start; at 0 it would copy, on resume too
+        optimizers = build_optimizers(network, config.optimizer)
+        self.bare, self.step, self.seconds = network, 0, 0.0
+        existing = list_checkpoints(config.output)
+        if existing and not resume:
+            raise InputError(
+                f"'{config.output}' already holds checkpoints: resume, or choose another output"
+            )
+        if existing:
+            info = load_state(existing[-1], network, self.ema.module, optimizers)
+            self.step, self.seconds = int(info["step"]), float(info["seconds"])
+        self.network = self.accelerator.prepare(network)
+        self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
+        self.forward = torch.compile(self.network) if config.compile else self.network
+        self.fields = config.noise.build()
+
+    @staticmethod
+    def _warm_start(network: SigmaMapUNet, source: Path) -> None:
+        loaded, _ = load_checkpoint(source)
+        try:
+            network.load_state_dict(loaded.state_dict())
+        except RuntimeError:
+            raise InputError(
+                f"init_from '{source}' has another shape than the network of this configuration"
+            ) from None
+
+    @torch.no_grad()
+    def _average(self, averaged: Any, current: Any, _count: Any) -> None:
+        weight = 1 - ema_decay(self.step, self.config.optimizer.ema_halflife)
+        torch._foreach_lerp_(averaged, current, weight)
+
+    def _loader(self) -> Any:
+        config = self.config
+        crops = RandomCrops(
+            self.train_images,
+            config.data.patch_size,
+            config.steps * config.batch_size,
+            config.seed,
+        )
+        rest = Subset(crops, range(self.step * config.batch_size, len(crops)))
+        loader = DataLoader(
+            rest,
+            batch_size=config.batch_size // self.accelerator.num_processes,
+            num_workers=config.data.workers,
+            persistent_workers=config.data.workers > 0,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        return self.accelerator.prepare(loader)
+
+    def steps(self) -> Any:
+        """Run to the end, yielding a `Progress` after every step."""
+        config, started, mean_loss = self.config, time.monotonic() - self.seconds, math.nan
+        recent = (time.monotonic(), self.step)
+        for batch in self._loader():
+            factor = learning_rate_factor(self.step, config.steps, config.optimizer)
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = factor * group["initial_lr"]
+            loss = self._update(batch)
+            self.step += 1
+            self.seconds = time.monotonic() - started
+            mean_loss = loss if math.isnan(mean_loss) else 0.99 * mean_loss + 0.01 * loss
+            now = time.monotonic()
+            speed = (self.step - recent[1]) * config.batch_size / max(1e-9, now - recent[0])
+            if now - recent[0] > 30:
+                recent = (now, self.step)
+            progress = Progress(self.step, config.steps, mean_loss, speed, factor)
+            if self._due(config.validation.every):
+                progress.metrics = self._validate(progress)
+            if self._due(config.checkpoint.every):
+                self._save()
+            yield progress
+
+    def _due(self, every: int) -> bool:
+        last = self.step == self.config.steps
+        return self.accelerator.is_main_process and (self.step % every == 0 or last)
+
+    def _update(self, x0: Tensor) -> float:
+        config, device = self.config, self.accelerator.device
+        keys = (config.seed, self.step, self.accelerator.process_index)
+        rng = generator(_STREAM_FIELDS, *keys)
+        sigma = self.fields.sample(len(x0), x0.shape[-2], x0.shape[-1], rng).to(device)
+        rng = generator(_STREAM_NOISE, *keys, device=device if device.type == "cuda" else "cpu")
+        noise = torch.randn(x0.shape, generator=rng, device=rng.device).to(device)
+        x0 = x0.to(memory_format=torch.channels_last)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
+            loss = sigma_map_loss(self.forward, x0, sigma, noise, config.sigma_data)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.network.parameters(), config.optimizer.max_grad_norm)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss became {value} at step {self.step}: lower optimizer.learning_rate"
+            )
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.ema.update_parameters(self.bare)
+        return value
+
+    @property
+    def averaged(self) -> SigmaMapUNet:
+        module = self.ema.module
+        assert isinstance(module, SigmaMapUNet)
+        return module
+
+    def _validate(self, progress: Progress) -> dict[str, float]:
+        config = self.config
+        metrics = validate(self.averaged, self.held_out, config.validation, config.sigma_data)
+        record = {"step": self.step, "loss": progress.loss, "seconds": self.seconds, **metrics}
+        config.output.mkdir(parents=True, exist_ok=True)
+        with open(config.output / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        draw_grid(
+            self.averaged,
+            self.held_out,
+            self.checkpoint_config(),
+            config.validation,
+            config.output / "samples" / f"step-{self.step:08d}.png",
+        )
+        return metrics
+
+    def checkpoint_config(self, **card: Any) -> CheckpointConfig:
+        noise = self.config.noise
+        return CheckpointConfig(
+            self.config.network.build(),
+            self.config.sigma_data,
+            noise.sigma_min,
+            noise.sigma_max,
+            card=card,
+        )
+
+    def _save(self) -> None:
+        config = self.config
+        info = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": config.model_dump(mode="json"),
+        }
+        folder = checkpoint_folder(config.output, self.step)
+        save_state(folder, self.bare, self.averaged, self.optimizers, info)
+        save_checkpoint(
+            folder, self.averaged, self.checkpoint_config(step=self.step), torch.float32
+        )
+        prune_checkpoints(config.output, config.checkpoint.keep, config.checkpoint.keep_steps)
+
+    def finish(self) -> Path:
+        """Write the averaged model to `final/`."""
+        final = self.config.output / "final"
+        if self.accelerator.is_main_process:
+            card = {"step": self.step, "seconds": round(self.seconds)}
+            save_checkpoint(final, self.averaged, self.checkpoint_config(**card), torch.float32)
+        self.accelerator.wait_for_everyone()
+        return final

@@ -1,0 +1,115 @@
+"""Training checkpoints: safetensors and JSON in a folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+STATE_FILE, INFO_FILE = "training_state.safetensors", "training_state.json"
+_PREFIX = "step-"
+
+
+def checkpoint_folder(output: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return output / "checkpoints" / f"{_PREFIX}{step:08d}"
+
+
+def list_checkpoints(output: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    return sorted(
+        folder
+        for folder in (output / "checkpoints").glob(_PREFIX + "*")
+        if (folder / INFO_FILE).is_file()
+    )
+
+
+def save_state(
+    folder: Path,
+    network: nn.Module,
+    ema: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    info: dict[str, Any],
+) -> None:
+    """Write the whole training state atomically: a temporary folder, then one rename."""
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            prefix = f"optimizer.{number}.{index}"
+            tensors |= {f"{prefix}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / STATE_FILE
+    )
+    (temporary / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def load_state(
+    folder: Path,
+    network: nn.Module,
+    ema: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> dict[str, Any]:
+    """Restore what `save_state` wrote, in place; returns the info.
+
+    Raises:
+        InputError: if the files are damaged or belong to another network.
+    """
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "optimizer": {}}
+    try:
+        info: dict[str, Any] = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+        with safe_open(folder / STATE_FILE, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                part, key = name.split(".", 1)
+                parts[part][key] = file.get_tensor(name)
+        network.load_state_dict(parts["network"])
+        ema.load_state_dict(parts["ema"])
+        states = [optimizer.state_dict() for optimizer in optimizers]
+        for state in states:
+            state["state"] = {}
+        for key, value in parts["optimizer"].items():
+            number, index, name = key.split(".", 2)
+            states[int(number)]["state"].setdefault(int(index), {})[name] = value
+        for optimizer, state in zip(optimizers, states, strict=True):
+            state["param_groups"] = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict(state)
+            _match_layout(optimizer)
+    except (OSError, ValueError, LookupError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the checkpoint '{folder}' does not fit this run ({reason}): remove it or choose "
+            "another output folder"
+        ) from None
+    return info
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments their parameters' memory layout: fused kernels walk both in storage order."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
+
+
+def prune_checkpoints(output: Path, keep: int, keep_steps: tuple[int, ...]) -> None:
+    """Remove all but the newest `keep` checkpoints and those at `keep_steps`."""
+    pinned = {checkpoint_folder(output, step) for step in keep_steps}
+    for folder in list_checkpoints(output)[:-keep]:
+        if folder not in pinned:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,67 @@
+"""One contract for every task: a request type of its own, kept pixels, sizes, serialisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from differential_diffusion.core.plan import Plan
+from differential_diffusion.errors import InputError
+from differential_diffusion.schema import REQUESTS, Request, build
+from differential_diffusion.tasks import TASKS, TaskInput
+
+HALF = np.zeros((20, 32), dtype=np.float32)
+HALF[:, 16:] = 1
+NEEDS: dict[str, dict[str, Any]] = {
+    "edit": {"strength": HALF},
+    "inpaint": {"mask": HALF},
+    "denoise": {"noise_level_8bit": 20 * HALF},
+    "restore": {"noise_level_8bit": 20 * HALF, "damage": HALF},
+}
+
+
+def run(plan: Plan) -> Tensor:
+    """A model that paints everything grey: the engine, not the task, restores kept pixels."""
+    return torch.zeros(len(plan.seeds), *plan.image.shape[1:])
+
+
+def test_every_task_has_a_request_and_the_other_way_round() -> None:
+    assert {name: task.request for name, task in TASKS.items()} == REQUESTS
+    assert NEEDS.keys() == TASKS.keys()
+    assert all(task.description for task in TASKS.values())
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("name", TASKS)
+def test_outputs_have_the_stated_shapes(name: str, grey: bool, samples: int) -> None:
+    request = build(REQUESTS[name], image="x.png", samples=samples, **NEEDS[name])
+    given = TaskInput(torch.rand(1, 1, 20, 32).expand(1, 3, 20, 32).contiguous(), grey)
+    output = TASKS[name].perform(request, given, run)
+    assert output.samples.shape == (samples, 3, 20, 32)
+    assert output.keep.shape == output.map.shape == (1, 1, 20, 32)
+    assert output.keep.dtype == torch.bool
+    assert torch.equal(output.keep[0, 0], torch.from_numpy(HALF == 0))
+    assert bool((output.map[output.keep] == 0).all())
+    assert 0 <= float(output.map.min()) <= float(output.map.max()) <= 1
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_requests_travel_as_json_unless_they_hold_objects(name: str) -> None:
+    paths: dict[str, Any] = dict.fromkeys(NEEDS[name], "map.png")
+    if name in ("denoise", "restore"):
+        paths["noise_level_8bit"] = 12.5
+    request: Request = build(REQUESTS[name], image="x.png", seed=7, **paths)
+    assert REQUESTS[name].model_validate_json(request.to_json()) == request
+    with pytest.raises(InputError, match="JSON cannot hold"):
+        build(REQUESTS[name], image=np.zeros((2, 2)), **paths).to_json()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_unknown_settings_are_refused_by_name(name: str) -> None:
+    with pytest.raises(InputError, match="'step' is no setting of"):
+        build(REQUESTS[name], image="x.png", step=3, **NEEDS[name])

@@ -1,0 +1,38 @@
+"""The loss in F-space: EDM's weighted loss where that is finite, finite where it is not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from differential_diffusion.core.precondition import edm
+from differential_diffusion.training.loss import sigma_map_loss
+
+
+def network(x: Tensor, c_noise: Tensor) -> Tensor:
+    return 0.3 * x.roll(1, dims=-1) + c_noise.sin()
+
+
+def test_equals_the_weighted_denoising_loss_of_edm() -> None:
+    torch.manual_seed(0)
+    x0, noise = torch.rand(2, 3, 8, 8).double() * 2 - 1, torch.randn(2, 3, 8, 8).double()
+    sigma = torch.rand(2, 1, 8, 8).double() * 3 + 0.01
+    denoised = edm(network)(x0 + sigma * noise, sigma)
+    weight = (sigma**2 + 0.25) / (sigma * 0.5) ** 2
+    expected = (weight * (denoised - x0) ** 2).mean()
+    torch.testing.assert_close(sigma_map_loss(network, x0, sigma, noise, 0.5), expected)
+
+
+def test_clean_pixels_do_not_count() -> None:
+    torch.manual_seed(0)
+    x0, noise = torch.rand(1, 3, 8, 8), torch.randn(1, 3, 8, 8)
+    sigma = torch.full((1, 1, 8, 8), 0.3)
+    sigma[..., :4] = 0
+
+    def local(x: Tensor, c_noise: Tensor) -> Tensor:
+        return 0.3 * x
+
+    mixed = sigma_map_loss(local, x0, sigma, noise, 0.5)
+    half = sigma_map_loss(local, x0[..., 4:], sigma[..., 4:], noise[..., 4:], 0.5)
+    torch.testing.assert_close(mixed, half)
+    assert float(sigma_map_loss(local, x0, 0 * sigma, noise, 0.5)) == 0
