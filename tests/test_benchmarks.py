@@ -20,7 +20,7 @@ from differential_diffusion.models import DenoiserModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import common, denoise, heterogeneous, inpaint, memory, regions
+from benchmarks import common, denoise, heterogeneous, inpaint, regions
 from benchmarks.__main__ import NAMES
 from benchmarks.common import Photo, Score, Scores
 

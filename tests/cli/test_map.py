@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from differential_diffusion import maps
 from differential_diffusion.cli.map import as_grey, build, described
 from differential_diffusion.errors import InputError
 from differential_diffusion.maps import MAPS
@@ -111,7 +110,7 @@ def test_what_a_source_asks_for_by_name_is_given(folder: Path) -> None:
         Image.fromarray(image.astype(np.uint8)).save(name)
         made, _ = build("damage", name, None, {})
         np.testing.assert_array_equal(
-            made.array, maps.damage(image[..., None].reshape(24, 40, -1) / 127.5 - 1).array
+            made.array, MAPS["damage"](image[..., None].reshape(24, 40, -1) / 127.5 - 1).array
         )
 
 

@@ -249,7 +249,8 @@ def _record(
     extras = {"preview": target.preview, "map": target.map_out}
     record |= {name: str(path) for name, path in extras.items() if path is not None}
     names = ", ".join(str(path) for path in files)
-    cost = f"{result.seconds:.1f} s, {result.evaluations} evaluations, seed {result.seed}"
+    plural = "" if result.evaluations == 1 else "s"
+    cost = f"{result.seconds:.1f} s, {result.evaluations} evaluation{plural}, seed {result.seed}"
     lines = [f"{target.source} -> {names} ({cost})", *(f"  {note}" for note in notes)]
     return record, "\n".join(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
                     handle = archive.extractfile(member)
                     if handle is not None:
                         yield member.name, handle.read()
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error):
         raise InputError(
-            f"'{source}' is neither a folder nor a readable tar file: {error}"
+            f"'{source}' is neither a folder nor a whole tar file: give one of these"
         ) from None

@@ -100,5 +100,6 @@ def _result(
         evaluations=evaluations,
         std=std,
         noise_level_8bit=noise,
+        damage=None if output.damage is None else output.damage[0, 0].numpy(),
         notes=tuple(output.notes) + tuple(chosen.notes),
     )

@@ -30,6 +30,7 @@ class Result:
         std: (H,W) float32, standard deviation over the samples on the 8-bit scale, mean over
             channels; None with fewer than two samples.
         noise_level_8bit: (H,W) float32, the noise found or given, where the task has one.
+        damage: (H,W) float32 in [0,1], the damage found or given, where the task has one.
         notes: sentences on what was found or converted.
     """
 
@@ -42,6 +43,7 @@ class Result:
     evaluations: int
     std: NDArray[np.float32] | None = None
     noise_level_8bit: NDArray[np.float32] | None = None
+    damage: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = field(default_factory=tuple)
 
     @property

@@ -74,7 +74,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         if target.is_dir():
             raise InputError(f"'{path}' is a folder: give the name of a file to write.")
         if not target.parent.is_dir():
-            raise InputError(f"folder '{path.parent}' does not exist: create it before saving.")
+            wrong = "is not a folder" if path.parent.exists() else "does not exist"
+            raise InputError(f"folder '{path.parent}' {wrong}: create it before saving.")
         with draft.open("xb") as stream:
             stream.write(content)
             stream.flush()

@@ -47,14 +47,14 @@ def _candidates(image: Array, background: Array, sigma: Array) -> tuple[Array, M
     square = np.ones((_THICK, _THICK), np.uint8)
     thick = cv2.morphologyEx(extreme.astype(np.uint8), cv2.MORPH_OPEN, square) > 0
     core = extreme & ~thick & (rise.max(-1) > np.maximum(32 * _LEVEL, 4 * sigma))
-    area = (opacity > 0.3) & (rise.mean(-1) > np.maximum(16 * _LEVEL, 2.5 * sigma)) & ~thick
+    area = (opacity > 0.4) & (rise.mean(-1) > np.maximum(16 * _LEVEL, 2.5 * sigma)) & ~thick
     return opacity, core, area | core
 
 
 # Fitted by logistic regression to areas found in photographs as they are, and with painted
 # scratches and dust; in the order of `speck_features`.
-_WEIGHTS = np.array([11.0, 27.1, -15.3, 0.83, -3.8, -20.0])
-_BIAS = -15.0
+_WEIGHTS = np.array([10.4, 26.5, -16.1, 0.92, -4.0, -19.6])
+_BIAS = -13.9
 
 
 def _score(

@@ -47,6 +47,7 @@ class TaskOutput:
         keep: (1,1,H,W) bool: pixels that must come out as they went in.
         map: (1,1,H,W) in [0,1]: how much each pixel was allowed to change.
         noise: σ found or given, (1,1,H,W) or (1,1,1,1), where the task deals with noise.
+        damage: (1,1,H,W) in [0,1], damage found or given, where the task deals with damage.
         notes: sentences for the user.
     """
 
@@ -54,6 +55,7 @@ class TaskOutput:
     keep: Tensor
     map: Tensor
     noise: Tensor | None = None
+    damage: Tensor | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -47,7 +47,7 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
         results.append(run(denoise_plan(sample[None], told, seed)))
     keep = (damage == 0) & (told == 0)
     touched = torch.maximum(damage, (told > 0).float())
-    return TaskOutput(torch.cat(results), keep, touched, noise, _notes(damage, noise))
+    return TaskOutput(torch.cat(results), keep, touched, noise, damage, _notes(damage, noise))
 
 
 def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor) -> Tensor:

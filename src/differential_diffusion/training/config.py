@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from ..core.noise import SigmaFields
 from ..errors import InputError
 from ..nn import UNetConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -75,7 +76,7 @@ class OptimizerConfig(_Section):
 
     name: Literal["muon", "adamw"] = "muon"
     learning_rate: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: float = Field(0.01, ge=0)
     muon_learning_rate: float = Field(0.005, gt=0)
     muon_weight_decay: float = Field(0.1, ge=0)
@@ -89,7 +90,7 @@ class ValidationConfig(_Section):
     """Denoising PSNR on the held-out pictures, and a grid of samples, every so many steps."""
 
     every: int = Field(1000, ge=1)
-    noise_levels_8bit: tuple[float, ...] = (15.0, 25.0, 50.0)
+    noise_levels_8bit: tuple[PositiveFloat, ...] = (15.0, 25.0, 50.0)
     crop: int = Field(256, ge=16)
     sample_steps: int = Field(20, ge=1)
 
@@ -109,7 +110,7 @@ class TrainingConfig(_Section):
     data: DataConfig
     steps: int = Field(ge=1)
     batch_size: int = Field(16, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     precision: Precision = "auto"
     compile: bool = False
     sigma_data: float = Field(0.5, gt=0)

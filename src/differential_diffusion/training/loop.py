@@ -31,6 +31,7 @@ from .state import checkpoint_folder, list_checkpoints, load_state, prune_checkp
 from .validation import draw_grid, validate
 
 _STREAM_FIELDS, _STREAM_NOISE = 1, 2
+_DIVERGED = "the training became {} at step {}: lower the optimizer's learning rates"
 
 
 @dataclass
@@ -227,9 +228,7 @@ class _Run:
         self.accelerator.clip_grad_norm_(self.network.parameters(), config.optimizer.max_grad_norm)
         value = loss.item()
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} at step {self.step}: lower optimizer.learning_rate"
-            )
+            raise FloatingPointError(_DIVERGED.format(value, self.step))
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update_parameters(self.bare)
@@ -282,7 +281,10 @@ class _Run:
         prune_checkpoints(config.output, config.checkpoint.keep, config.checkpoint.keep_steps)
 
     def finish(self) -> Path:
-        """Write the averaged model to `final/`."""
+        """Write the averaged model to `final/`, unless its weights are no numbers."""
+        finite = all(bool(p.isfinite().all()) for p in self.averaged.parameters())
+        if not finite:
+            raise FloatingPointError(_DIVERGED.format("no number", self.step))
         final = self.config.output / "final"
         if self.accelerator.is_main_process:
             card = {"step": self.step, "seconds": round(self.seconds)}
