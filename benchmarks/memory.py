@@ -78,8 +78,8 @@ def measure(options: argparse.Namespace, photo: common.Photo) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "noisy.png", Path(folder) / "denoised.png"
-        for megapixels, (width, height) in track(SIZES.items(), "memory"):
-            write_noisy(source, photo, width, height)
+        for megapixels in track(options.megapixels, "memory"):
+            write_noisy(source, photo, *SIZES[megapixels])
             for level in ("25", "auto"):
                 command = [sys.executable, "-c", CHILD, str(source), str(target), options.model]
                 command += [str(options.threads), level, options.device, options.precision]
@@ -105,12 +105,15 @@ def run(options: argparse.Namespace) -> None:
             for row in rows
         ],
     )
+    sizes = f"--megapixels {' '.join(map(str, options.megapixels))}"
+    extra = [sizes] if options.megapixels != list(SIZES) else []
     common.write_report(
         options,
         "memory",
         "Memory",
         [ABOUT, table],
         model=model,
+        extra=extra,
         alt="peak memory against megapixels, below the limit",
     )
     worst = max(row.peak_gib for row in rows)
@@ -137,7 +140,11 @@ def draw(options: argparse.Namespace, rows: list[Row]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Read the options and run."""
-    run(common.parser(__doc__).parse_args(argv))
+    parser = common.parser(__doc__)
+    parser.add_argument(
+        "--megapixels", type=int, nargs="+", choices=SIZES, default=list(SIZES), help="sizes"
+    )
+    run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

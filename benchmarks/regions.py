@@ -27,7 +27,7 @@ SIDES = {1: 1024, 4: 2048}
 AREAS = (0.5, 1, 2, 5, 10, 25, 100)
 REPEATS, REPEATED_UP_TO = 3, 10
 
-STEPS = 4
+STEPS = 2
 
 ABOUT = (
     "An edit of strength 1 in one square, {steps} steps. Seconds with regions (median of "
@@ -65,7 +65,8 @@ def run(options: argparse.Namespace) -> None:
     photo = common.photographs(options)[0].pixels
     common.denoiser_of(model)(common.centre(photo, 64, 64), 5)  # the first call loads things
     measured = []
-    for (megapixels, side), percent in track(list(product(SIDES.items(), AREAS)), "regions"):
+    for megapixels, percent in track(list(product(options.megapixels, AREAS)), "regions"):
+        side = SIDES[megapixels]
         picture = cv2.resize(photo, (side, side), interpolation=cv2.INTER_CUBIC)
         plan = Plan(
             common.to_tensor(np.clip(picture, 0, 1)), box(side, percent), steps=options.steps
@@ -100,6 +101,8 @@ def report(options: argparse.Namespace, model: DenoiserModel, measured: Measured
         common.table(HEADER, rows),
     ]
     extra = [f"--steps {options.steps}"] if options.steps != STEPS else []
+    if options.megapixels != list(SIDES):
+        extra.append(f"--megapixels {' '.join(map(str, options.megapixels))}")
     common.write_report(
         options,
         "regions",
@@ -116,7 +119,7 @@ def draw(options: argparse.Namespace, measured: Measured) -> None:
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for megapixels, colour in zip(SIDES, ("tab:blue", "tab:orange"), strict=True):
+    for megapixels, colour in zip(options.megapixels, ("tab:blue", "tab:orange"), strict=False):
         mine = [m for m in measured if m[0] == megapixels]
         area = [m[1] for m in mine]
         axis.loglog(
@@ -137,6 +140,9 @@ def main(argv: list[str] | None = None) -> None:
     """Read the options and run."""
     parser = common.parser(__doc__)
     parser.add_argument("--steps", type=int, default=STEPS, help="of the sampler")
+    parser.add_argument(
+        "--megapixels", type=int, nargs="+", choices=SIDES, default=list(SIDES), help="sizes"
+    )
     run(parser.parse_args(argv))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -276,7 +277,7 @@ def test_every_benchmark_has_the_common_options() -> None:
     options = common.parser("x").parse_args(["--pictures", "2", "--threads", "1"])
     assert (options.pictures, options.threads, options.model) == (2, 1, "prior")
     for name in NAMES:
-        assert callable(sys.modules[f"benchmarks.{name}"].main)
+        assert callable(importlib.import_module(f"benchmarks.{name}").main)
 
 
 def test_photographs_are_those_of_the_set(shared_data: Path) -> None:

@@ -154,7 +154,7 @@ def demosaic(mosaic: Array, method: str = "malvar") -> Array:
     red, blue = _bayer_sites(*mosaic.shape)
     green = ~(red | blue)
 
-    def correlate(plane: Array, kernel: Array) -> Array:
+    def correlate(plane: Array, kernel: NDArray[np.float64]) -> Array:
         out = cv2.filter2D(plane, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101)
         return np.asarray(out, np.float32)
 
@@ -225,6 +225,6 @@ def _through_jpeg(rgb: NDArray[np.uint8], quality: int, subsample: bool) -> NDAr
     )
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
     _, buffer = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
-    return np.asarray(
-        cv2.cvtColor(cv2.imdecode(buffer, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8
-    )
+    decoded = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded a line above
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)

@@ -27,7 +27,6 @@ COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)
 """Colours by name, 8-bit RGB."""
 
 
-
 def add_scratches(
     image: Picture,
     *,
@@ -108,9 +107,7 @@ def add_dust(
     return _painted(image, cover)
 
 
-def add_dead_pixels(
-    image: Picture, *, fraction: float = 5e-4, seed: int
-) -> tuple[Picture, Mask]:
+def add_dead_pixels(image: Picture, *, fraction: float = 5e-4, seed: int) -> tuple[Picture, Mask]:
     """Single pixels stuck at black, at white, or, in colour, with one channel at either end.
 
     Args:

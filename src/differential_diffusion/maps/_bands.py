@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -91,7 +92,7 @@ class Bands:
 
 def opponent(image: Array) -> Array:
     """RGB (H,W,3) to luma and two chroma axes by a rotation, which keeps white noise white."""
-    return image @ _OPPONENT.T
+    return np.asarray(image @ _OPPONENT.T, np.float32)
 
 
 def block_bands(image: Array, ignore: NDArray[np.bool_] | None = None) -> Bands:
@@ -112,7 +113,7 @@ def block_bands(image: Array, ignore: NDArray[np.bool_] | None = None) -> Bands:
         energy[start:stop], amplitude[start:stop] = _strip_bands(strip, step)
 
     clipped = image.min() >= -1 and image.max() <= 1
-    at_limit = ((image <= -1) | (image >= 1)).any(-1) if clipped else None
+    at_limit = np.asarray(((image <= -1) | (image >= 1)).any(-1)) if clipped else None
     return Bands(
         np.moveaxis(energy, (2, 3), (0, 1)),
         np.moveaxis(amplitude, (2, 3), (0, 1)),
@@ -142,7 +143,7 @@ def _luma_chroma(bands: Array) -> Array:
     return np.stack([bands[:, :, 0], bands[:, :, 1:].mean(2)], axis=2)
 
 
-def _block_means(plane: NDArray[np.generic] | None, rows: int, columns: int, step: int) -> Array:
+def _block_means(plane: NDArray[Any] | None, rows: int, columns: int, step: int) -> Array:
     if plane is None:
         return np.zeros((rows, columns), np.float32)
     means = cv2.blur(np.asarray(plane, np.float32), (BLOCK, BLOCK), anchor=(0, 0))

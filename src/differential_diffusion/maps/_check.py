@@ -21,10 +21,11 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     """A finite number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise InputError(f"{name} is {value!r}: give a finite number.")
-    if not low <= value <= high:
+    number = float(value)
+    if not low <= number <= high:
         wanted = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
-        raise InputError(f"{name} is {value:g}: give {wanted}.")
-    return float(value)
+        raise InputError(f"{name} is {number:g}: give {wanted}.")
+    return number
 
 
 def side(name: str, value: Any) -> int:

@@ -14,6 +14,7 @@ little texture, and large for luma on grass.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -203,7 +204,9 @@ def level_of_intensity(
     return curve
 
 
-def _step(level: Array, value: Array, variance: Array, rise: float, fall: float) -> Array:
+def _step(
+    level: NDArray[Any], value: NDArray[Any], variance: NDArray[Any], rise: float, fall: float
+) -> NDArray[Any]:
     """Moves a level towards a value by as much as the difference is significant."""
     value = np.maximum(value, 0.01 * level)
     log_ratio = np.log(value / level)

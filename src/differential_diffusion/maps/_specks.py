@@ -34,7 +34,8 @@ def find_specks(image: Array, sigma: Array, *, long: bool = True, round_: bool =
         labels, count = ndimage.label(area, np.ones((3, 3)))
         if count:
             score = _score(labels, count, opacity, core)
-            wanted = (score > 0) & np.where(_is_long(labels, count), long, round_)
+            stretched = _is_long(labels, count)
+            wanted = np.where(stretched, long & (score > _LONG), round_ & (score > _ROUND))
             found |= np.concatenate([[False], wanted])[labels]
     return found
 
@@ -45,7 +46,7 @@ def _candidates(image: Array, background: Array, sigma: Array) -> tuple[Array, M
     opacity = (rise / np.maximum(1 - background, 0.02)).min(-1)
     extreme = (image >= _EXTREME).all(-1)
     square = np.ones((_THICK, _THICK), np.uint8)
-    thick = cv2.morphologyEx(extreme.astype(np.uint8), cv2.MORPH_OPEN, square) > 0
+    thick = cv2.morphologyEx(np.asarray(extreme, np.uint8), cv2.MORPH_OPEN, square) > 0
     core = extreme & ~thick & (rise.max(-1) > np.maximum(32 * _LEVEL, 4 * sigma))
     area = (opacity > 0.4) & (rise.mean(-1) > np.maximum(16 * _LEVEL, 2.5 * sigma)) & ~thick
     return opacity, core, area | core
@@ -54,7 +55,8 @@ def _candidates(image: Array, background: Array, sigma: Array) -> tuple[Array, M
 # Fitted by logistic regression to areas found in photographs as they are, and with painted
 # scratches and dust; in the order of `speck_features`.
 _WEIGHTS = np.array([10.4, 26.5, -16.1, 0.92, -4.0, -19.6])
-_BIAS = -13.9
+_BIAS = -14.6
+_LONG, _ROUND = -0.5, -1.4
 
 
 def _score(
@@ -106,9 +108,7 @@ def speck_features(
     )
 
 
-def _drop_at_edge(
-    labels: NDArray[np.int32], slots: int, opacity: Array
-) -> NDArray[np.float64]:
+def _drop_at_edge(labels: NDArray[np.int32], slots: int, opacity: Array) -> NDArray[np.float64]:
     """Mean fall of the opacity from a pixel of an area to its neighbour outside."""
     pairs, falls = np.zeros(slots), np.zeros(slots)
     for turned, values in ((labels, opacity), (labels.T, opacity.T)):

@@ -57,7 +57,8 @@ def find_damage(
         patches: find flat areas of at least 64 pixels.
         colour: 8-bit RGB; mark also every pixel of about this colour, see `find_colour`.
         tolerance: of `colour` in 8-bit levels.
-        grow: pixels to add around what was found, so that antialiased edges are covered.
+        grow: pixels to add around what was found (single pixels apart), so that antialiased
+            edges are covered.
 
     Raises:
         InputError: a bad picture, noise of another size, or settings out of range.
@@ -65,17 +66,17 @@ def find_damage(
     image = _check.picture(image)
     grow = int(_check.number("grow", grow, 0, 64))
     found = np.zeros(image.shape[:2], bool)
-    if scratches or dust or dead_pixels:
-        sigma = _noise_level(noise, image)
-        if scratches or dust:
-            found |= find_specks(image, sigma, long=scratches, round_=dust)
-        if dead_pixels:
-            found |= _dead_pixels(image, sigma)
+    sigma = _noise_level(noise, image) if scratches or dust or dead_pixels else None
+    if sigma is not None and (scratches or dust):
+        found |= find_specks(image, sigma, long=scratches, round_=dust)
     if patches:
         found |= _flat_patches(image)
     if colour is not None:
         found |= _near_colour(image, colour, tolerance)
-    return StrengthMap(_grown(found, grow))
+    found = _grown(found, grow)
+    if sigma is not None and dead_pixels:
+        found |= _dead_pixels(image, sigma)
+    return StrengthMap(found)
 
 
 def find_colour(
@@ -134,7 +135,7 @@ def _dead_pixels(image: Array, sigma: Array) -> Mask:
     for channel in np.moveaxis(image, -1, 0):
         channel = np.ascontiguousarray(channel)
         highest, lowest = cv2.dilate(channel, hollow), cv2.erode(channel, hollow)
-        needed = np.maximum(highest - lowest, np.maximum(24 * _LEVEL, 4 * sigma))
+        needed = np.maximum(0.3 * (highest - lowest), np.maximum(16 * _LEVEL, 2.5 * sigma))
         found |= (channel >= _EXTREME) & (channel - highest > needed)
         found |= (channel <= -_EXTREME) & (lowest - channel > needed)
     return found
@@ -167,8 +168,6 @@ def _flat_patches(image: Array) -> Mask:
     return np.asarray(flat[regions])
 
 
-def _grown(found: Mask, grow: int) -> Array:
-    if grow:
-        kernel = np.ones((2 * grow + 1, 2 * grow + 1), np.uint8)
-        return np.asarray(cv2.dilate(found.astype(np.float32), kernel), np.float32)
-    return found.astype(np.float32)
+def _grown(found: Mask, grow: int) -> Mask:
+    kernel = np.ones((2 * grow + 1, 2 * grow + 1), np.uint8)
+    return np.asarray(cv2.dilate(found.astype(np.uint8), kernel) > 0)

@@ -124,7 +124,8 @@ def _ends(
 
 
 def _centres(height: int, width: int) -> tuple[Array, Array]:
-    return np.arange(height)[:, None] + 0.5, np.arange(width)[None, :] + 0.5
+    rows, columns = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
+    return rows[:, None] + 0.5, columns[None, :] + 0.5
 
 
 def _ramp(t: Array, low: float, high: float, smooth: bool) -> StrengthMap:

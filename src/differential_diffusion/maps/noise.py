@@ -128,7 +128,7 @@ def _camera_level(image: Array, cells: Bands, spectrum: FlatSpectrum) -> Array:
     smooth = cv2.GaussianBlur(image.mean(-1), (0, 0), 2)
     position = (smooth + 1) / 2 * INTENSITY_BINS - 0.5
     logs = np.interp(position, np.arange(INTENSITY_BINS), np.log(curve) / 2)
-    return np.exp(logs).astype(np.float32)
+    return np.asarray(np.exp(logs), np.float32)
 
 
 def _camera_weight(spectrum: FlatSpectrum) -> float:
@@ -186,7 +186,7 @@ def _filled(image: Array, ignore: NDArray[np.bool_]) -> Array:
             mean = cv2.blur(filled[..., channel] * known, (size, size)) / np.maximum(share, 1e-9)
             filled[..., channel][missing] = mean[missing]
         known = np.maximum(known, (share > 1e-6).astype(np.float32))
-    return filled
+    return np.asarray(filled, np.float32)
 
 
 def _constant(image: Array) -> NDArray[np.bool_]:

@@ -156,9 +156,10 @@ def resize(strength: StrengthMap, height: int, width: int) -> StrengthMap:
     array = _shrink_rows(strength.array, height)
     array = _shrink_rows(array.T, width).T
     if array.shape != (height, width):
-        array = cv2.resize(
+        grown = cv2.resize(
             np.ascontiguousarray(array), (width, height), interpolation=cv2.INTER_LINEAR
         )
+        array = np.asarray(grown, np.float32)
     return _like(strength, np.clip(array, 0, 1))
 
 

@@ -102,7 +102,8 @@ def _box(name: str, value: Sequence[object]) -> tuple[float, float, float, float
 def _cover(first: float, last: float, length: int) -> NDArray[np.float64]:
     """How much of each pixel of a side lies between two coordinates."""
     pixel = np.arange(length)
-    return np.clip(np.minimum(pixel + 1, last) - np.maximum(pixel, first), 0, 1)
+    cover = np.minimum(pixel + 1, last) - np.maximum(pixel, first)
+    return np.asarray(np.clip(cover, 0, 1), np.float64)
 
 
 def _fill(made: NDArray[np.float32], outline: NDArray[np.float64], strength: float) -> None:

@@ -120,12 +120,12 @@ class StrengthMap:
     @property
     def height(self) -> int:
         """Rows."""
-        return self._array.shape[0]
+        return int(self._array.shape[0])
 
     @property
     def width(self) -> int:
         """Columns."""
-        return self._array.shape[1]
+        return int(self._array.shape[1])
 
     @property
     def max(self) -> float:

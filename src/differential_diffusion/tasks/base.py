@@ -74,18 +74,20 @@ def strength_tensor(value: Any, size: tuple[int, int], *, invert: bool) -> Tenso
     return (strength.invert() if invert else strength).tensor()
 
 
-def noise_tensor(value: Any, source: TaskInput) -> Tensor:
+def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
     """σ on [-1,1] from a level on the 8-bit scale: number, map (H,W), image file, or "auto".
 
-    A file's grey levels, 0 to 255, are the levels themselves. Returns (1,1,1,1) for a number,
-    else (1,1,H,W).
+    A file's grey levels, 0 to 255, are the levels themselves. Pixels of `ignore`, (1,1,H,W)
+    bool, such as damage, do not count in an estimate. Returns (1,1,1,1) for a number, else
+    (1,1,H,W).
 
     Raises:
         InputError: for a negative, non-finite or wrongly sized level.
     """
     if isinstance(value, str) and value == "auto":
         pixels = source.image[0].permute(1, 2, 0).contiguous().numpy()
-        sigma = estimate_noise(pixels[..., :1] if source.grey else pixels)
+        left_out = None if ignore is None else ignore[0, 0].numpy()
+        sigma = estimate_noise(pixels[..., :1] if source.grey else pixels, ignore=left_out)
         return torch.from_numpy(sigma)[None, None].float()
     if isinstance(value, str | Path):
         if not Path(value).exists():

@@ -24,9 +24,9 @@ def inpaint(request: InpaintRequest, source: TaskInput, run: Run) -> TaskOutput:
     leaves it alone. Pixels that may change end clean.
     """
     strength = strength_tensor(request.mask, source.size, invert=request.invert)
-    noise = noise_tensor(request.noise_level_8bit, source)
-    image, told = colour_noise(source, noise, request.seed)
     known = strength == 0
+    noise = noise_tensor(request.noise_level_8bit, source, ignore=~known)
+    image, told = colour_noise(source, noise, request.seed)
     told = torch.where(known, told, torch.zeros_like(told))
     samples = run(Plan(image, strength, noise=told, target=told, **plan_options(request)))
     return TaskOutput(samples, known, strength, noise)

@@ -31,11 +31,12 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     The second pass takes the posterior mean, which has the least error; the filling of the
     first is a sample, which looks like the picture.
     """
-    noise = noise_tensor(request.noise_level_8bit, source)
-    if isinstance(request.noise_level_8bit, str):
-        noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
+    noise = _noise(request, source)
     damage = _damage(request, source, noise)
-    noise = _continue_into(noise.expand_as(damage), damage > 0)
+    if bool((damage > 0).any()):
+        # Damage looks like noise: estimate again without it, or continue a given map into it.
+        noise = _noise(request, source, ignore=damage > 0)
+        noise = _continue_into(noise.expand_as(damage), damage > 0)
     image, told = colour_noise(source, noise, request.seed)
     told = torch.where(damage > 0, torch.zeros_like(told), told)
     results = []
@@ -46,8 +47,16 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     for sample, seed in zip(filled, seeds_of(request), strict=True):
         results.append(run(denoise_plan(sample[None], told, seed)))
     keep = (damage == 0) & (told == 0)
-    touched = torch.maximum(damage, (told > 0).float())
+    touched = torch.maximum(damage, (told > 0).float()).expand_as(damage)
     return TaskOutput(torch.cat(results), keep, touched, noise, damage, _notes(damage, noise))
+
+
+def _noise(request: RestoreRequest, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
+    """The noise map, where estimates below the floor count as none."""
+    noise = noise_tensor(request.noise_level_8bit, source, ignore)
+    if isinstance(request.noise_level_8bit, str) and request.noise_level_8bit == "auto":
+        noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
+    return noise
 
 
 def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor) -> Tensor:
