@@ -82,13 +82,16 @@ def main() -> None:
     source = options.output / "damaged.png"
     Image.fromarray(damaged).save(source)
 
-    columns = TextColumn("restoring"), BarColumn(), TextColumn("{task.percentage:.0f} %")
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %")
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
-        job = bar.add_task("restore", total=1.0)
+        job = bar.add_task("filling", total=1.0)
+        passes = {1: "filling", 2: "denoising"}
         result = dd.restore(
             source,
             seed=options.seed,
-            on_progress=lambda progress: bar.update(job, completed=progress.fraction),
+            on_progress=lambda progress: bar.update(
+                job, completed=progress.fraction, description=passes[progress.run]
+            ),
         )
     target = result.save(options.output / "restored.png")
 

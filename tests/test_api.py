@@ -125,6 +125,36 @@ def test_samples_are_the_single_runs_and_std_is_theirs(tiny: DenoiserModel) -> N
     assert np.abs(three.image - stack.mean(axis=0))[inside].max() <= 1.0
 
 
+@pytest.mark.parametrize("task", ["edit", "inpaint", "denoise", "restore"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_sample_k_is_what_seed_plus_k_gives(tiny: DenoiserModel, task: str, grey: bool) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 31) if grey else (20, 31, 3), dtype=np.uint8)
+    strength = rng.random((20, 31)).astype(np.float32)
+    settings = {"model": tiny, "steps": 4, "estimate": "sample"}
+    both = call(task, image, strength, seed=10, samples=2, **settings)
+    for k, sample in enumerate(both.images):
+        alone = call(task, image, strength, seed=10 + k, **settings)
+        assert np.array_equal(sample, alone.image)
+
+
+def test_a_soft_rim_of_a_mask_on_a_noisy_photograph_is_told_its_noise() -> None:
+    # The oracle of a flat picture knows what white noise of a stated level is, and no more:
+    # told too little, it would leave noise in the rim.
+    rng = np.random.default_rng(0)
+    x = 0.5 + 0.1 * rng.normal(size=(64, 64, 3)).astype(np.float32)
+
+    def flat(x: torch.Tensor, sigma: torch.Tensor, /) -> torch.Tensor:
+        return x / (1 + (sigma / 0.01) ** 2)  # a white prior of deviation 0.01 about mid-grey
+
+    model = DenoiserModel("flat", flat, 3, 1, 0, torch.device("cpu"))
+    mask = np.zeros((64, 64), np.float32)
+    mask[:, 16:48] = 0.2
+    out = dd.inpaint(x.clip(0, 1), mask, noise_level_8bit=0.2 * 127.5, model=model).image
+    assert out[:, 16:48].std() < 0.02
+    assert out[:, :16].std() > 0.09
+
+
 def test_steps_and_progress_are_reported(tiny: DenoiserModel) -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 180, 3), dtype=np.uint8)
     steps: list[Step] = []

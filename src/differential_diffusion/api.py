@@ -33,7 +33,8 @@ def edit(
     Args:
         image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
         strength: 0 keeps a pixel bit for bit, 1 may change it completely: a number, an array
-            (H,W) in [0,1] (integers by their range), a PIL image, a path, or a `StrengthMap`.
+            (H,W) in [0,1] (or uint8, uint16 by their range), a PIL image, a path, a `StrengthMap`,
+            or a `MapSpec` that names a source of maps.
         invert: read the map as the paper's files, white = keep.
         on_step: called with every `Step`; raise in it to stop.
         on_progress: called with a `Progress` as work is done.

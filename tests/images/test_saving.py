@@ -124,7 +124,7 @@ def test_overwriting_can_be_forbidden(rgb: Array, tmp_path: Path) -> None:
         ("a.xyz", "which format"),
         ("a.png.bak", "which format"),
         ("missing/a.png", "does not exist"),
-        ("file.txt/a.png", "does not exist"),
+        ("file.txt/a.png", "is not a folder"),
         ("folder.png", "is a folder"),
         ("n" * 300 + ".png", "cannot be written"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -13,11 +14,22 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+_UNREADABLE = (
+    Image.DecompressionBombError,
+    EOFError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 class NamedImage(NamedTuple):
@@ -70,8 +82,8 @@ def load_images(
     for name, data in _files(source):
         try:
             with Image.open(io.BytesIO(data)) as opened:
-                pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+                pixels = _rgb8(ImageOps.exif_transpose(opened))
+        except _UNREADABLE as error:
             collection.skipped[name] = f"unreadable: {error}"
             unreadable += 1
             continue
@@ -94,6 +106,18 @@ def load_images(
             f"'{first}'): mend or remove them"
         )
     return collection
+
+
+def _rgb8(image: Image.Image) -> NDArray[np.uint8]:
+    """8-bit RGB; 16-bit grey is scaled, where Pillow would clip it to white."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("integers beyond 16 bits")
+        return np.repeat(np.rint(grey / 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("floating-point values")
+    return np.asarray(image.convert("RGB"))
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes]]:

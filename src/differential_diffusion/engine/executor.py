@@ -83,7 +83,8 @@ def _result(
     chosen = picture.replaced(output.samples.mean(dim=0), keep) if averaged else pictures[0]
     std = None
     if several:
-        std = (output.samples.std(dim=0).mean(dim=0) * 127.5).numpy()
+        values = output.samples.mean(1, keepdim=True) if picture.is_grey else output.samples
+        std = (values.clamp(-1, 1).std(dim=0).mean(dim=0) * 127.5).numpy()
         std[keep] = 0.0
     height, width = picture.height, picture.width
     noise = None

@@ -35,7 +35,11 @@ def windows_over(active: Tensor, *, stride: int, halo: int, tile: int) -> list[W
     """
     height, width = active.shape
     cell = -(-_CELL // stride) * stride
-    boxes = _merge(_tight_boxes(active, cell), halo)
+    boxes = _tight_boxes(active, cell)
+    while len(boxes) > _MERGE_LIMIT:  # too many pairs to weigh: look more coarsely
+        cell *= 2
+        boxes = _tight_boxes(active, cell)
+    boxes = _merge(boxes, halo)
     side = max(stride, tile // stride * stride)
     windows = []
     for box in boxes:
@@ -106,8 +110,6 @@ def _cost(window: Window, halo: int) -> int:
 
 def _merge(boxes: list[Window], halo: int) -> list[Window]:
     """Merge boxes greedily, best saving first, until no pair is cheaper as one."""
-    while len(boxes) > _MERGE_LIMIT:  # too many pairs to weigh: join neighbours in reading order
-        boxes = [bounding(boxes[i : i + 2]) for i in range(0, len(boxes), 2)]
     while len(boxes) > 1:
         table = torch.tensor(boxes)
         low = torch.minimum(table[:, None, :2], table[None, :, :2])

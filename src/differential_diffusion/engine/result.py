@@ -62,5 +62,4 @@ class Result:
         Raises:
             InputError: for an unwritable place, an unknown suffix, or the input's own path.
         """
-        self.picture.save(path)
-        return Path(path)
+        return self.picture.save(path)

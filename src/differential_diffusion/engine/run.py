@@ -35,6 +35,10 @@ class _Meter:
     def begin(self, sample: int, steps: int) -> None:
         self.sample, self.step, self.steps = sample, 0, max(1, steps)
 
+    def finish(self) -> None:
+        """The sample in hand is done, whether or not anything had to move."""
+        self._tell(self.steps)
+
     def piece(self, done: int, count: int) -> None:
         self._tell(self.step + done / count)
 
@@ -90,6 +94,7 @@ def run_plan(
         one = replace(plan, seeds=(seed,))
         meter.begin(sample, len(model.path(one)) if isinstance(model, DenoiserModel) else 1)
         results.append(_run_one(one, model, tile, count, meter.piece))
+        meter.finish()
     return torch.cat(results) if len(results) > 1 else results[0]
 
 

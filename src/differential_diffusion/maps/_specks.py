@@ -16,6 +16,8 @@ _LEVEL = 1 / 127.5
 _EXTREME = 0.94
 _BACKGROUND = 15
 _THICK = 9
+_DOUBTFUL = -3.0
+_USUAL = 3e-3  # share of doubtful areas in a photograph
 
 
 def find_specks(image: Array, sigma: Array, *, long: bool = True, round_: bool = True) -> Mask:
@@ -23,7 +25,8 @@ def find_specks(image: Array, sigma: Array, *, long: bool = True, round_: bool =
 
     The picture is read as  I = B + a (W - B)  with B the median around, W white or black, and a
     the opacity. Candidates are connected areas of some opacity that hold pixels of W itself and
-    are thinner than 9 pixels; `_score` decides.
+    are thinner than 9 pixels. `_score` decides, the more strictly the more of the picture is
+    doubtful: glitter on water has everything between a wave and a speck, damage has not.
     """
     pixels = np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
     background = cv2.medianBlur(pixels, _BACKGROUND).reshape(image.shape)
@@ -33,9 +36,11 @@ def find_specks(image: Array, sigma: Array, *, long: bool = True, round_: bool =
         opacity, core, area = _candidates(sign * image, sign * background, sigma)
         labels, count = ndimage.label(area, np.ones((3, 3)))
         if count:
-            score = _score(labels, count, opacity, core)
             stretched = _is_long(labels, count)
-            wanted = np.where(stretched, long & (score > _LONG), round_ & (score > _ROUND))
+            score = _score(labels, count, opacity, core) + np.where(stretched, 1.2, 2.1)
+            doubtful = (score > _DOUBTFUL) & (score < 0)
+            share = np.bincount(labels.ravel())[1:][doubtful].sum() / labels.size
+            wanted = (score > np.log1p(share / _USUAL)) & np.where(stretched, long, round_)
             found |= np.concatenate([[False], wanted])[labels]
     return found
 
@@ -56,7 +61,6 @@ def _candidates(image: Array, background: Array, sigma: Array) -> tuple[Array, M
 # scratches and dust; in the order of `speck_features`.
 _WEIGHTS = np.array([10.4, 26.5, -16.1, 0.92, -4.0, -19.6])
 _BIAS = -14.6
-_LONG, _ROUND = -0.5, -1.4
 
 
 def _score(

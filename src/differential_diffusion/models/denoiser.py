@@ -109,7 +109,7 @@ def from_checkpoint(
         weights, config: see `load_checkpoint`.
         name: what to call it.
         device: where to put it.
-        precision: "fp32", "bf16", or "auto" (bf16 on CUDA only, so that the CPU is exact).
+        precision: "fp32", "bf16", or "auto" (bf16 where the device has units for it).
 
     Raises:
         InputError: for damaged files or an unknown precision.

@@ -36,8 +36,7 @@ def bf16_is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        features = torch.backends.cpu.get_cpu_capability(), _cpu_flags()
-        return bool(features[1] & {"amx_bf16", "avx512_bf16", "bf16"})
+        return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"})
     return False
 
 

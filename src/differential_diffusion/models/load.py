@@ -11,7 +11,7 @@ import torch
 
 from ..errors import InputError
 from .base import Model
-from .checkpoint import CONFIG_FILE
+from .checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from .denoiser import DenoiserModel, from_checkpoint
 from .device import choose_device
 
@@ -21,6 +21,8 @@ Loader = Callable[[str, "Path | None", torch.device, str], Model]
 def _load_prior(
     reference: str, config: Path | None, device: torch.device, precision: str
 ) -> DenoiserModel:
+    if reference:
+        raise InputError(f"'prior:{reference}' names nothing: the bundled prior is just 'prior'")
     if config is not None:
         raise InputError("the bundled prior takes no config=: leave it out")
     folder = resources.files("differential_diffusion") / "weights"
@@ -68,20 +70,29 @@ def load_model(
         raise InputError(
             f"a {type(reference).__name__} is no model: give 'prior', a path, or a loaded model"
         )
-    described = Path(config) if config is not None else None
-    return _load(str(reference), described, str(choose_device(device)), precision)
+    described = Path(config).resolve() if config is not None else None
+    backend, rest = _resolve(str(reference))
+    where, written = (str(Path(rest).resolve()), _written(Path(rest))) if rest else ("", 0)
+    return _load(backend, where, described, str(choose_device(device)), precision, written)
 
 
 @lru_cache(maxsize=4)
-def _load(reference: str, config: Path | None, device: str, precision: str) -> Model:
-    backend, rest = _resolve(reference)
-    return MODELS[backend](rest, config, torch.device(device), precision)
+def _load(
+    backend: str, reference: str, config: Path | None, device: str, precision: str, written: int
+) -> Model:
+    return MODELS[backend](reference, config, torch.device(device), precision)
+
+
+def _written(path: Path) -> int:
+    """When the weights were last written, so that a file written anew is loaded anew."""
+    weights = path / WEIGHTS_FILE if path.is_dir() else path
+    return weights.stat().st_mtime_ns if weights.exists() else 0
 
 
 def _resolve(reference: str) -> tuple[str, str]:
     """The backend's name and what is left of the reference."""
     prefix, colon, rest = reference.partition(":")
-    if reference in MODELS:
+    if reference == "prior":
         return reference, ""
     if colon and prefix in MODELS:
         return prefix, rest

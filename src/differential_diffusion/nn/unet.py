@@ -93,7 +93,9 @@ class SigmaMapUNet(nn.Module):
                 numbers up to rounding).
         """
         height, width = x.shape[-2:]
-        x, c_noise = self._pad(x), self._pad(c_noise)
+        x = self._pad(x)
+        if c_noise.shape[-2:] != (1, 1):
+            c_noise = self._pad(c_noise)
         embeddings = self._embeddings(c_noise)
         # Unshuffled together, so that each pixel's noise level stands beside its colours.
         level = c_noise.expand(-1, -1, *x.shape[-2:])
@@ -111,11 +113,9 @@ class SigmaMapUNet(nn.Module):
         return h[..., :height, :width]
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Repeat the last row and column up to a multiple of the stride; (…,1,1) stays."""
+        """Repeat the last row and column up to a multiple of the stride."""
         height, width = x.shape[-2:]
         s = self.config.stride
-        if (height, width) == (1, 1) and x.shape[1] == 1:
-            return x
         bottom, right = -height % s, -width % s
         return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from ..core.noise import generator
+from ..core.noise import PositionalNoise, derive_seed
 from ..core.plan import Plan, Run
 from ..errors import InputError
-from ..maps import StrengthMap
+from ..maps import StrengthMap, make_map
 from ..maps.noise import estimate_noise
-from ..schema import Request
+from ..schema import MapSpec, Request
 
 _CHROMA_STREAM = 3
 
@@ -68,9 +71,17 @@ class Task:
     description: str = field(default="")
 
 
-def strength_tensor(value: Any, size: tuple[int, int], *, invert: bool) -> Tensor:
+def channels_last_pixels(source: TaskInput) -> NDArray[np.float32]:
+    """The picture as the map sources take it: (H,W,C) in [-1,1], one channel if it is grey."""
+    planes = source.image[0, :1] if source.grey else source.image[0]
+    return planes.permute(1, 2, 0).contiguous().numpy()
+
+
+def strength_tensor(value: Any, source: TaskInput, *, invert: bool) -> Tensor:
     """A strength map from whatever the user gave, (1,1,H,W)."""
-    strength = StrengthMap.of(value, *size)
+    if isinstance(value, MapSpec):
+        value = make_map(value.source, channels_last_pixels(source), value.params)
+    strength = StrengthMap.of(value, *source.size)
     return (strength.invert() if invert else strength).tensor()
 
 
@@ -85,18 +96,18 @@ def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) ->
         InputError: for a negative, non-finite or wrongly sized level.
     """
     if isinstance(value, str) and value == "auto":
-        pixels = source.image[0].permute(1, 2, 0).contiguous().numpy()
+        pixels = channels_last_pixels(source)
         left_out = None if ignore is None else ignore[0, 0].numpy()
-        sigma = estimate_noise(pixels[..., :1] if source.grey else pixels, ignore=left_out)
+        sigma = estimate_noise(pixels, ignore=left_out)
         return torch.from_numpy(sigma)[None, None].float()
-    if isinstance(value, str | Path):
-        if not Path(value).exists():
-            raise InputError(
-                f"noise_level_8bit is '{value}': give a number, a map, its file, or 'auto'"
-            )
+    if isinstance(value, str | Path) and not Path(value).exists():
+        raise InputError(
+            f"noise_level_8bit is '{value}': give a number, a map, its file, or 'auto'"
+        )
+    if isinstance(value, str | Path | Image.Image):
         value = 255 * StrengthMap.of(value, *source.size).array
     try:
-        level = torch.as_tensor(value, dtype=torch.float32)
+        level = torch.as_tensor(value, dtype=torch.float32, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
             f"noise_level_8bit is a {type(value).__name__}: give a number, a map of numbers, "
@@ -122,12 +133,39 @@ def colour_noise(source: TaskInput, noise: Tensor, seed: int) -> tuple[Tensor, T
     colour cube with noise √3 σ, and with none across it. Independent chroma noise of √3 σ
     makes it white in all three directions: x = y + √3 σ (ε - mean ε), told as √3 σ.
     """
-    if not source.grey or not bool((noise > 0).any()):
+    if not needs_colour_noise(source, noise):
         return source.image, noise
-    told = 3**0.5 * noise
-    epsilon = torch.randn(source.image.shape, generator=generator(seed, _CHROMA_STREAM))
-    chroma = epsilon - epsilon.mean(dim=1, keepdim=True)
-    return torch.addcmul(source.image, told, chroma), told
+    told: Tensor = 3**0.5 * noise
+    chroma = PositionalNoise([derive_seed(seed, _CHROMA_STREAM)], 3, *source.size)(0)
+    chroma -= chroma.mean(dim=1, keepdim=True)
+    return chroma.mul_(told).add_(source.image), told
+
+
+def needs_colour_noise(source: TaskInput, noise: Tensor) -> bool:
+    """Whether an RGB model must be shown more than the picture: it is grey and noisy."""
+    return source.grey and bool((noise > 0).any())
+
+
+def draw(
+    request: Request,
+    source: TaskInput,
+    noise: Tensor,
+    plan: Callable[[Tensor, Tensor], Plan],
+    run: Run,
+    *,
+    one_by_one: bool = False,
+) -> Tensor:
+    """The request's samples of the plan made from the picture and its σ as the model sees them.
+
+    Sample k is what seed + k alone gives: a grey picture's chroma noise is of its own seed too.
+    """
+    seeds = seeds_of(request)
+    if not one_by_one and not needs_colour_noise(source, noise):
+        return run(replace(plan(source.image, noise), seeds=seeds))
+    samples = [
+        run(replace(plan(*colour_noise(source, noise, seed)), seeds=(seed,))) for seed in seeds
+    ]
+    return torch.cat(samples) if len(samples) > 1 else samples[0]
 
 
 def seeds_of(request: Request) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..core.plan import Plan, Run
 from ..core.solvers import SOLVERS
@@ -14,6 +15,7 @@ from .base import (
     TaskOutput,
     colour_noise,
     denoise_plan,
+    draw,
     noise_tensor,
     plan_options,
 )
@@ -26,18 +28,20 @@ def denoise(request: DenoiseRequest, source: TaskInput, run: Run) -> TaskOutput:
         InputError: if several samples are asked of a solver that does not sample the posterior.
     """
     noise = noise_tensor(request.noise_level_8bit, source)
-    image, told = colour_noise(source, noise, request.seed)
-    if request.samples == 1:
-        samples = run(denoise_plan(image, told, request.seed))
+    if request.samples == 1 and request.estimate == "mean":
+        samples = run(denoise_plan(*colour_noise(source, noise, request.seed), request.seed))
     else:
         if SOLVERS[request.solver]().law != "posterior":
             posterior = [name for name, make in SOLVERS.items() if make().law == "posterior"]
             raise InputError(
-                f"the solver '{request.solver}' does not sample the posterior: for several "
+                f"the solver '{request.solver}' does not sample the posterior: for "
                 f"samples use {' or '.join(posterior)}"
             )
-        still = torch.zeros(1, 1, 1, 1)
-        samples = run(Plan(image, still, noise=told, **plan_options(request)))
+
+        def plan(image: Tensor, told: Tensor) -> Plan:
+            return Plan(image, torch.zeros(1, 1, 1, 1), noise=told, **plan_options(request))
+
+        samples = draw(request, source, noise, plan, run)
     active = (noise > 0).expand(1, 1, *source.size)
     return TaskOutput(samples, ~active, active.float(), noise)
 

@@ -9,7 +9,7 @@ from .base import Task, TaskInput, TaskOutput, plan_options, strength_tensor
 
 def edit(request: EditRequest, source: TaskInput, run: Run) -> TaskOutput:
     """Noise each pixel to σ(strength) and sample what explains the rest."""
-    strength = strength_tensor(request.strength, source.size, invert=request.invert)
+    strength = strength_tensor(request.strength, source, invert=request.invert)
     samples = run(Plan(source.image, strength, **plan_options(request)))
     return TaskOutput(samples, strength == 0, strength)
 

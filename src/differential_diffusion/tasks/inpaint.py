@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..core.plan import Plan, Run
 from ..schema import InpaintRequest
@@ -10,7 +11,7 @@ from .base import (
     Task,
     TaskInput,
     TaskOutput,
-    colour_noise,
+    draw,
     noise_tensor,
     plan_options,
     strength_tensor,
@@ -23,12 +24,15 @@ def inpaint(request: InpaintRequest, source: TaskInput, run: Run) -> TaskOutput:
     A known pixel has start = target = its noise: the model is told the truth about it and
     leaves it alone. Pixels that may change end clean.
     """
-    strength = strength_tensor(request.mask, source.size, invert=request.invert)
+    strength = strength_tensor(request.mask, source, invert=request.invert)
     known = strength == 0
     noise = noise_tensor(request.noise_level_8bit, source, ignore=~known)
-    image, told = colour_noise(source, noise, request.seed)
-    told = torch.where(known, told, torch.zeros_like(told))
-    samples = run(Plan(image, strength, noise=told, target=told, **plan_options(request)))
+
+    def plan(image: Tensor, told: Tensor) -> Plan:
+        still = torch.where(known, told, 0.0)
+        return Plan(image, strength, noise=told, target=still, **plan_options(request))
+
+    samples = draw(request, source, noise, plan, run)
     return TaskOutput(samples, known, strength, noise)
 
 

@@ -13,11 +13,11 @@ from .base import (
     Task,
     TaskInput,
     TaskOutput,
-    colour_noise,
+    channels_last_pixels,
     denoise_plan,
+    draw,
     noise_tensor,
     plan_options,
-    seeds_of,
     strength_tensor,
 )
 
@@ -37,18 +37,21 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
         # Damage looks like noise: estimate again without it, or continue a given map into it.
         noise = _noise(request, source, ignore=damage > 0)
         noise = _continue_into(noise.expand_as(damage), damage > 0)
-    image, told = colour_noise(source, noise, request.seed)
-    told = torch.where(damage > 0, torch.zeros_like(told), told)
-    results = []
-    if bool((damage > 0).any()):
-        filled = run(Plan(image, damage, noise=told, target=told, **plan_options(request)))
-    else:
-        filled = image.expand(request.samples, -1, -1, -1)
-    for sample, seed in zip(filled, seeds_of(request), strict=True):
-        results.append(run(denoise_plan(sample[None], told, seed)))
-    keep = (damage == 0) & (told == 0)
-    touched = torch.maximum(damage, (told > 0).float()).expand_as(damage)
-    return TaskOutput(torch.cat(results), keep, touched, noise, damage, _notes(damage, noise))
+
+    def fill_and_denoise(plan: Plan) -> Tensor:
+        """Samples of the filling, each then denoised where its noise is still."""
+        filled = run(plan) if bool((plan.strength > 0).any()) else plan.image
+        return run(denoise_plan(filled, plan.target, plan.seeds[0]))
+
+    def plan(image: Tensor, told: Tensor) -> Plan:
+        still = torch.where(damage > 0, 0.0, told)
+        return Plan(image, damage, noise=told, target=still, **plan_options(request))
+
+    samples = draw(request, source, noise, plan, fill_and_denoise, one_by_one=True)
+    still = (noise > 0) & (damage == 0)
+    keep = (damage == 0) & ~still
+    touched = torch.maximum(damage, still.float())
+    return TaskOutput(samples, keep, touched, noise, damage, _notes(damage, noise))
 
 
 def _noise(request: RestoreRequest, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
@@ -64,8 +67,8 @@ def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor) -> Tensor
     if request.mode == "light":
         return torch.zeros(1, 1, *source.size)
     if not (isinstance(request.damage, str) and request.damage == "auto"):
-        return strength_tensor(request.damage, source.size, invert=False)
-    pixels = source.image[0].permute(1, 2, 0).contiguous().numpy()
+        return strength_tensor(request.damage, source, invert=False)
+    pixels = channels_last_pixels(source)
     level = noise.expand(1, 1, *source.size)[0, 0].contiguous().numpy()
     return find_damage(pixels, noise=level).tensor()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,11 +106,23 @@ def train(
             checkpoints exist.
         FloatingPointError: if the loss is no longer finite.
     """
-    run = _Run(config, resume)
-    for progress in run.steps():
-        if on_step is not None and run.accelerator.is_main_process:
-            on_step(progress)
-    return run.finish()
+    with _denormals_flushed():
+        run = _Run(config, resume)
+        for progress in run.steps():
+            if on_step is not None and run.accelerator.is_main_process:
+                on_step(progress)
+        return run.finish()
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Numbers too small to count become 0: dying activations would slow a CPU a hundredfold."""
+    before = float(torch.tensor(1e-40) * 1) == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 class _Run:
@@ -122,15 +135,20 @@ class _Run:
             dataloader_config=DataLoaderConfiguration(even_batches=False),
         )
         device = self.accelerator.device
+        if config.batch_size % self.accelerator.num_processes:
+            raise InputError(
+                f"batch_size {config.batch_size} is no multiple of the "
+                f"{self.accelerator.num_processes} processes: change one of them"
+            )
         self.autocast = config.precision == "bf16" or (
             config.precision == "auto" and bf16_is_fast(device)
         )
         collection = load_images(config.data.path, min_size=config.data.patch_size)
         self.skipped = collection.skipped
         self.train_images, self.held_out = collection.split(config.data.validation)
-        torch.set_flush_denormal(True)  # activations that die out would slow a CPU a hundredfold
-        torch.manual_seed(derive_seed(config.seed))
-        network = SigmaMapUNet(config.network.build())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(config.seed))
+            network = SigmaMapUNet(config.network.build())
         if config.init_from is not None:
             self._warm_start(network, config.init_from)
         network = channels_last(network.to(device))
@@ -184,7 +202,7 @@ class _Run:
         )
         return self.accelerator.prepare(loader)
 
-    def steps(self) -> Any:
+    def steps(self) -> Iterator[Progress]:
         """Run to the end, yielding a `Progress` after every step."""
         config, started, mean_loss = self.config, time.monotonic() - self.seconds, math.nan
         recent = (time.monotonic(), self.step)
@@ -225,9 +243,11 @@ class _Run:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
             loss = sigma_map_loss(self.forward, x0, sigma, noise, config.sigma_data)
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.network.parameters(), config.optimizer.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(
+            self.network.parameters(), config.optimizer.max_grad_norm
+        )
         value = loss.item()
-        if not math.isfinite(value):
+        if not (math.isfinite(value) and math.isfinite(float(norm or 0))):
             raise FloatingPointError(_DIVERGED.format(value, self.step))
         for optimizer in self.optimizers:
             optimizer.step()

@@ -109,6 +109,8 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
 
 def prune_checkpoints(output: Path, keep: int, keep_steps: tuple[int, ...]) -> None:
     """Remove all but the newest `keep` checkpoints and those at `keep_steps`."""
+    for stale in (output / "checkpoints").glob(f".{_PREFIX}*"):  # of runs that were killed
+        shutil.rmtree(stale, ignore_errors=True)
     pinned = {checkpoint_folder(output, step) for step in keep_steps}
     for folder in list_checkpoints(output)[:-keep]:
         if folder not in pinned:
