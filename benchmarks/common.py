@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -316,26 +317,32 @@ def describe_machine(options: argparse.Namespace) -> str:
 
 
 def save_grid(path: Path, rows: Sequence[Sequence[Cell]]) -> None:
-    """Write rows of captioned pictures as one PNG, pixel for pixel."""
-    font, line, gap = ImageFont.load_default(size=11), 16, 6
-    blocks = []
+    """Write rows of pictures, their captions above them, as one PNG, pixel for pixel."""
+    font, line, gap = ImageFont.load_default(size=11), 14, 6
+    placed, top, right = [], 0, 0
     for row in rows:
-        height = max(picture.shape[0] for _, picture in row)
-        left, cells = gap, []
-        for caption, picture in row:
-            cells.append((left, caption, picture))
+        captions = [_wrap(caption, picture.shape[1]) for caption, picture in row]
+        top += line * max(map(len, captions)) + gap
+        left = gap
+        for lines, (_, picture) in zip(captions, row, strict=True):
+            placed.append((left, top, lines, picture))
             left += picture.shape[1] + gap
-        blocks.append((left, height + 2 * line + gap, cells))
-    canvas = Image.new("RGB", (max(b[0] for b in blocks), sum(b[1] for b in blocks)), "white")
-    draw, top = ImageDraw.Draw(canvas), 0
-    for _, height, cells in blocks:
-        for left, caption, picture in cells:
-            draw.multiline_text((left, top + 2), caption, fill="black", font=font, spacing=2)
-            pixels = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
-            canvas.paste(Image.fromarray(pixels), (left, top + 2 * line))
-        top += height
+        right = max(right, left)
+        top += max(picture.shape[0] for _, picture in row) + gap
+    canvas = Image.new("RGB", (right, top), "white")
+    draw = ImageDraw.Draw(canvas)
+    for left, top, lines, picture in placed:
+        for up, text in enumerate(reversed(lines), start=1):
+            draw.text((left, top - up * line), text, fill="black", font=font)
+        pixels = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+        canvas.paste(Image.fromarray(pixels), (left, top))
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.save(path, optimize=True)
+
+
+def _wrap(caption: str, width: int) -> list[str]:
+    """Lines of a caption that fit a width in pixels, at six to a letter."""
+    return [part for text in caption.split("\n") for part in textwrap.wrap(text, width // 6)]
 
 
 def save_figure(path: Path, figure: Any) -> None:

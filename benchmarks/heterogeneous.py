@@ -161,7 +161,7 @@ def camera(denoise: Denoise, photo: Photo, iso: int, scores: Scores) -> list[Cel
         scores.rows.append(
             Score(photo.index, case, name, quality, seconds, common.ssim(estimate, clean))
         )
-        cells.append((f"{case}: {quality:.2f} dB\n{name}", estimate))
+        cells.append((f"{case}, {name}\n{quality:.2f} dB", estimate))
     return [*cells, ("without noise", clean)]
 
 

@@ -84,10 +84,13 @@ def blanked(photo: Photo, hole: Mask) -> Array:
 
 
 def most_of(hole: Mask, side: int) -> tuple[slice, slice]:
-    """The square crop that holds the most of the hole."""
-    inside = cv2.boxFilter(hole.astype(np.float32), -1, (side, side), anchor=(0, 0))
-    height, width = hole.shape
-    top, left = divmod(int(inside[: height - side, : width - side].argmax()), width - side)
+    """The square crop around the place where the hole is densest."""
+    dense = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), side / 5)
+    densest = np.unravel_index(int(dense.argmax()), hole.shape)
+    top, left = (
+        max(0, min(int(middle) - side // 2, length - side))
+        for middle, length in zip(densest, hole.shape, strict=True)
+    )
     return slice(top, top + side), slice(left, left + side)
 
 

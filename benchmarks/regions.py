@@ -130,6 +130,7 @@ def draw(options: argparse.Namespace, measured: Measured) -> None:
         )
     axis.set_xticks(AREAS, [f"{area:g} %" for area in AREAS])
     axis.minorticks_off()
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.set(xlabel="edited area", ylabel=f"seconds, {options.steps} steps")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

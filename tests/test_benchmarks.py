@@ -116,11 +116,15 @@ def test_masks_have_the_stated_area(size: tuple[int, int], seed: int) -> None:
 
 def test_the_shown_crop_holds_the_most_of_the_hole() -> None:
     hole = np.zeros((90, 120), bool)
-    hole[60:70, 100:110] = True
+    hole[40:50, 70:80] = True
     hole[5:8, 5:8] = True
     crop = inpaint.most_of(hole, 40)
     assert hole[crop].shape == (40, 40)
     assert hole[crop].sum() == 100
+    assert hole[crop][10:30, 10:30].sum() == 100  # in the middle
+    edge = np.zeros((90, 120), bool)
+    edge[-1, -1] = True
+    assert edge[inpaint.most_of(edge, 40)].shape == (40, 40)
 
 
 @pytest.mark.parametrize(("length", "count"), [(68, 1), (68, 17), (68, 68), (68, 900), (3, 2)])

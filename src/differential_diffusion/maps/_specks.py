@@ -17,7 +17,8 @@ _EXTREME = 0.94
 _BACKGROUND = 15
 _THICK = 9
 _DOUBTFUL = -3.0
-_USUAL = 3e-3  # share of doubtful areas in a photograph
+_USUAL, _MUCH = 3e-3, 2e-2  # shares of doubtful areas in photographs
+_REACH = 9
 
 
 def find_specks(image: Array, sigma: Array, *, long: bool = True, round_: bool = True) -> Mask:
@@ -37,11 +38,13 @@ def find_specks(image: Array, sigma: Array, *, long: bool = True, round_: bool =
         labels, count = ndimage.label(area, np.ones((3, 3)))
         if count:
             stretched = _is_long(labels, count)
-            score = _score(labels, count, opacity, core) + np.where(stretched, 1.2, 2.1)
+            score = _score(labels, count, opacity, core) + np.where(stretched, 1.5, 3.4)
             doubtful = (score > _DOUBTFUL) & (score < 0)
             share = np.bincount(labels.ravel())[1:][doubtful].sum() / labels.size
-            wanted = (score > np.log1p(share / _USUAL)) & np.where(stretched, long, round_)
-            found |= np.concatenate([[False], wanted])[labels]
+            needed = np.log1p(share / _USUAL) + share / _MUCH
+            wanted = (score > needed) & np.where(stretched, long, round_)
+            reach = cv2.dilate(core.astype(np.uint8), np.ones((_REACH, _REACH), np.uint8)) > 0
+            found |= np.concatenate([[False], wanted])[labels] & reach
     return found
 
 
