@@ -144,7 +144,6 @@ def test_of_an_array_is_scaled_by_its_type(name: str) -> None:
     assert made.active.tolist() == (expected > 0).tolist()
 
 
-@pytest.mark.xfail(raises=InputError, reason="compared with the native byte order only")
 def test_of_an_array_of_the_other_byte_order() -> None:
     made = StrengthMap.of(WORDS.astype(">u2"), 8, 32)
     np.testing.assert_allclose(made.array, WORDS / 65535, rtol=0, atol=6e-8)

@@ -132,6 +132,8 @@ def _dead_pixels(image: Array, sigma: Array) -> Mask:
     hollow = np.ones((3, 3), np.uint8)
     hollow[1, 1] = 0
     found = np.zeros(image.shape[:2], bool)
+    if image.shape[:2] == (1, 1):  # no neighbours to differ from
+        return found
     for channel in np.moveaxis(image, -1, 0):
         channel = np.ascontiguousarray(channel)
         highest, lowest = cv2.dilate(channel, hollow), cv2.erode(channel, hollow)

@@ -267,7 +267,7 @@ def _scaled(values: NDArray[Any]) -> NDArray[Any]:
     """Array values as floats in [0, 1] by their type; one channel axis of length 1 goes."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
-    if values.dtype in (np.uint8, np.uint16):
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return values.astype(np.float32) / np.iinfo(values.dtype).max
     if values.dtype.kind in "iu":
         raise InputError(
