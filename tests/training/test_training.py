@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from differential_diffusion.errors import InputError
 from differential_diffusion.models import DenoiserModel, load_model
 from differential_diffusion.training import load_config, train
 from differential_diffusion.training.config import OptimizerConfig
-from differential_diffusion.training.loop import ema_decay, learning_rate_factor
+from differential_diffusion.training.loop import Progress, ema_decay, learning_rate_factor
 from differential_diffusion.training.state import STATE_FILE, list_checkpoints
 
 RUN = "import sys; from differential_diffusion.training import *; train(load_config(sys.argv[1]))"
@@ -143,9 +145,10 @@ def test_refuses_to_start_over_an_old_run(settings: dict[str, Any], tmp_path: Pa
         train(config, resume=False)
 
 
-def test_a_checkpoint_of_another_network_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
     run(settings, tmp_path)
-    settings["network"] = {"channels": [8, 8], "blocks": [1, 1], "embedding_channels": 4}
+    state = list_checkpoints(Path(settings["output"]))[-1] / STATE_FILE
+    state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(InputError, match="does not fit this run"):
         run(settings, tmp_path)
 
@@ -163,6 +166,103 @@ def test_warm_start_takes_the_weights(settings: dict[str, Any], tmp_path: Path) 
     final = load_file(first / "final" / "model.safetensors")
     for name, value in final.items():
         torch.testing.assert_close(state[f"ema.{name}"], value, rtol=0, atol=1e-6)
+
+
+class Stop(Exception):
+    """Stands for a kill at a chosen step."""
+
+
+def stop_at(step: int) -> Callable[[Progress], None]:
+    def on_step(progress: Progress) -> None:
+        if progress.step == step:
+            raise Stop
+
+    return on_step
+
+
+def test_metrics_hold_every_step_once_after_a_kill(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    settings |= {"steps": 20, "checkpoint": {"every": 10}}
+    config = load_config(write(settings, tmp_path / "config.yaml"))
+    with pytest.raises(Stop):  # step 12 is in the metrics, but after the last checkpoint
+        train(config, on_step=stop_at(13))
+    lines = (config.output / "metrics.jsonl").read_text().splitlines()
+    with (config.output / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 13, "lo')  # killed while writing
+    train(config)
+    text = (config.output / "metrics.jsonl").read_text()
+    again = [json.loads(line) for line in text.splitlines()]
+    assert [record["step"] for record in again] == [6, 12, 18, 20]
+    before = json.loads(lines[1])
+    assert again[1]["psnr_50"] == before["psnr_50"]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"batch_size": 2}, "batch_size"),
+        ({"seed": 5}, "seed"),
+        ({"network": {"channels": [8, 8], "blocks": [1, 1]}}, "network.channels"),
+        ({"noise": {"mean": 0.0}}, "noise.mean"),
+        ({"optimizer": {"learning_rate": 0.1, "warmup_steps": 2}}, "optimizer.learning_rate"),
+    ],
+)
+def test_resuming_with_another_configuration_names_the_key(
+    settings: dict[str, Any], tmp_path: Path, change: dict[str, Any], key: str
+) -> None:
+    run(settings, tmp_path)
+    with pytest.raises(InputError, match=f"another '{key}'"):
+        run(settings | change, tmp_path)
+
+
+def test_resuming_may_train_longer_and_needs_no_init_from(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    run(settings | {"output": str(first)}, tmp_path)
+    settings["init_from"] = str(first / "final")
+    run(settings, tmp_path)
+    shutil.rmtree(first)
+    run(settings | {"steps": 14}, tmp_path)
+    assert list_checkpoints(Path(settings["output"]))[-1].name == "step-00000014"
+
+
+def test_an_output_that_cannot_be_made_is_found_before_anything_else(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    settings |= {"output": str(tmp_path / "file" / "run"), "data": {"path": "nowhere"}}
+    with pytest.raises(InputError, match=r"output folder '.*' cannot be made"):
+        train(load_config(write(settings, tmp_path / "config.yaml")))
+
+
+def test_says_which_pictures_it_left_out(settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(settings["data"]["path"], folder)
+    Image.new("RGB", (8, 40)).save(folder / "narrow.png")
+    settings |= {"data": settings["data"] | {"path": str(folder)}, "steps": 1}
+    notes: list[str] = []
+    train(load_config(write(settings, tmp_path / "config.yaml")), on_note=notes.append)
+    assert notes == [
+        "pictures left out: 1, the first is 'narrow.png' (8x40 is smaller than 16 pixels)."
+    ]
+
+
+def test_two_processes_train_what_one_trains(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The batch shared by two processes over gloo: the same weights up to rounding."""
+    settings |= {"steps": 5, "optimizer": {"name": "adamw", "warmup_steps": 0}}
+    alone = run(settings, tmp_path)
+    config = write(settings | {"output": str(tmp_path / "two")}, tmp_path / "two.yaml")
+    (tmp_path / "go.py").write_text(RUN)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launch, str(tmp_path / "go.py"), str(config)], check=True, env=environment)
+    shared = load_file(list_checkpoints(tmp_path / "two")[-1] / STATE_FILE)
+    start = run(settings | {"output": str(tmp_path / "start"), "steps": 1}, tmp_path)
+    for name in (name for name in alone if name.startswith("network.")):
+        moved = (alone[name] - start[name]).norm()
+        assert (shared[name] - alone[name]).norm() <= 0.02 * moved + 1e-7, name
 
 
 def test_schedule() -> None:

@@ -48,7 +48,7 @@ def train(
     report = Reporter(quiet=quiet)
     try:
         with report.progress("{task.fields[speed]}") as bar:
-            final = run(chosen, resume=resume, on_step=_Display(bar, report))
+            final = run(chosen, resume=resume, on_step=_Display(bar, report), on_note=report.note)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -1,19 +1,15 @@
-"""Names of files: which to read, and writing one so that no reader ever sees half of it."""
+"""Which image files names, folders and patterns stand for."""
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
 from .formats import SUFFIXES
 
-__all__ = ["expand", "write_atomically"]
+__all__ = ["expand"]
 
 
 def expand(inputs: Sequence[str | Path]) -> list[Path]:
@@ -58,35 +54,3 @@ def _matches(item: str) -> list[Path]:
 def _is_image(path: Path) -> bool:
     visible = not path.name.startswith(".")
     return visible and path.suffix.lower() in SUFFIXES and path.is_file()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put the content at `path`, whole or not at all; links are followed, permissions kept.
-
-    The content goes to a new file in the same folder, to the disk, and then to its name.
-
-    Raises:
-        InputError: The folder does not exist or cannot be written, or the disk is full.
-    """
-    target = path.resolve()
-    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        if target.is_dir():
-            raise InputError(f"'{path}' is a folder: give the name of a file to write.")
-        if not target.parent.is_dir():
-            wrong = "is not a folder" if path.parent.exists() else "does not exist"
-            raise InputError(f"folder '{path.parent}' {wrong}: create it before saving.")
-        with draft.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
-            shutil.copymode(target, draft)
-        os.replace(draft, target)
-    except OSError as error:
-        raise InputError(
-            f"'{path}' cannot be written ({error.strerror or error}): choose another place."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)

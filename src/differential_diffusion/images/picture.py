@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import write_atomically
 from .convert import luma, requantised, to_tensor, written_over
 from .formats import LossyOutputWarning, encode, format_of
-from .paths import write_atomically
 from .pil_io import to_pillow
 from .raster import Array, Raster
 

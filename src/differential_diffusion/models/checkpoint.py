@@ -7,16 +7,16 @@ with its configuration named apart.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ..errors import InputError
+from ..files import write_atomically
 from ..nn import SigmaMapUNet, UNetConfig, channels_last
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -68,12 +68,8 @@ def save_checkpoint(
     """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
-    temporary = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
-    save_file(weights, temporary)
-    os.replace(temporary, folder / WEIGHTS_FILE)
-    temporary = folder / f".{CONFIG_FILE}.{os.getpid()}"
-    temporary.write_text(config.to_json(), encoding="utf-8")
-    os.replace(temporary, folder / CONFIG_FILE)
+    write_atomically(folder / WEIGHTS_FILE, save(weights))
+    write_atomically(folder / CONFIG_FILE, config.to_json().encode())
 
 
 def load_checkpoint(

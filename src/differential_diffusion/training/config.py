@@ -130,6 +130,31 @@ class TrainingConfig(_Section):
         return self
 
 
+# What a resumed run may change: nothing of it decides what a step computes, but for `steps`
+# (training longer) and the schedule that ends with them.
+_FREE = {"output", "steps", "precision", "compile", "init_from", "validation", "checkpoint"}
+_FREE_KEYS = {"data.path", "data.workers", "optimizer.decay"}
+
+
+def changed_key(stored: dict[str, Any], config: TrainingConfig) -> str | None:
+    """The first setting in which a run's stored configuration differs, as 'section.key'.
+
+    Settings that a resumed run may change do not count; neither do keys that `stored` lacks.
+    """
+    now = config.model_dump(mode="json", exclude=_FREE)
+    for section, value in now.items():
+        before = stored.get(section, value)
+        if not (isinstance(value, dict) and isinstance(before, dict)):
+            if before != value:
+                return section
+            continue
+        for name, entry in value.items():
+            key = f"{section}.{name}"
+            if key not in _FREE_KEYS and before.get(name, entry) != entry:
+                return key
+    return None
+
+
 def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
     """Read a YAML file as a `TrainingConfig`; `overrides` replace top-level keys.
 

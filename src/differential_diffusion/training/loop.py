@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
@@ -22,13 +23,22 @@ from ..core.noise import derive_seed, generator
 from ..data.crops import RandomCrops
 from ..data.images import load_images
 from ..errors import InputError
+from ..files import write_atomically
 from ..models.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
 from ..models.device import bf16_is_fast
 from ..nn import SigmaMapUNet, channels_last
-from .config import OptimizerConfig, TrainingConfig
+from .config import OptimizerConfig, TrainingConfig, changed_key
 from .loss import sigma_map_loss
 from .muon import Muon
-from .state import checkpoint_folder, list_checkpoints, load_state, prune_checkpoints, save_state
+from .state import (
+    checkpoint_folder,
+    list_checkpoints,
+    load_info,
+    load_state,
+    prune_checkpoints,
+    save_state,
+    whole_folder,
+)
 from .validation import draw_grid, validate
 
 _STREAM_FIELDS, _STREAM_NOISE = 1, 2
@@ -88,6 +98,7 @@ def train(
     *,
     resume: bool = True,
     on_step: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Path:
     """Train a σ-map model; returns the folder of the finished checkpoint.
 
@@ -100,18 +111,26 @@ def train(
             `final/`, the model for `load_model`.
         resume: go on from the newest checkpoint in `config.output`.
         on_step: called after every optimizer step on the main process.
+        on_note: called with a sentence about pictures that were left out, if there are any.
 
     Raises:
-        InputError: for unusable data, a checkpoint of another network, or `resume=False` where
-            checkpoints exist.
+        InputError: for unusable data, an output folder that cannot be written, a checkpoint of
+            another network or configuration, or `resume=False` where checkpoints exist.
         FloatingPointError: if the loss is no longer finite.
     """
     with _denormals_flushed():
         run = _Run(config, resume)
+        if on_note is not None and run.skipped and run.accelerator.is_main_process:
+            on_note(_describe_skipped(run.skipped))
         for progress in run.steps():
             if on_step is not None and run.accelerator.is_main_process:
                 on_step(progress)
         return run.finish()
+
+
+def _describe_skipped(skipped: dict[str, str]) -> str:
+    name, why = next(iter(skipped.items()))
+    return f"pictures left out: {len(skipped)}, the first is '{name}' ({why})."
 
 
 @contextmanager
@@ -133,6 +152,8 @@ class _Run:
         self.accelerator = Accelerator(
             mixed_precision="no",
             dataloader_config=DataLoaderConfiguration(even_batches=False),
+            # The network's one buffer is a constant; it need not be sent around.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
         device = self.accelerator.device
         if config.batch_size % self.accelerator.num_processes:
@@ -143,31 +164,66 @@ class _Run:
         self.autocast = config.precision == "bf16" or (
             config.precision == "auto" and bf16_is_fast(device)
         )
+        existing = self._existing(resume)
         collection = load_images(config.data.path, min_size=config.data.patch_size)
         self.skipped = collection.skipped
         self.train_images, self.held_out = collection.split(config.data.validation)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed))
             network = SigmaMapUNet(config.network.build())
-        if config.init_from is not None:
+        if config.init_from is not None and not existing:
             self._warm_start(network, config.init_from)
         network = channels_last(network.to(device))
         self.ema = AveragedModel(network, multi_avg_fn=self._average, use_buffers=False)
         self.ema.n_averaged.fill_(1)  # average from the start; at 0 it would copy, on resume too
         optimizers = build_optimizers(network, config.optimizer)
         self.bare, self.step, self.seconds = network, 0, 0.0
-        existing = list_checkpoints(config.output)
-        if existing and not resume:
-            raise InputError(
-                f"'{config.output}' already holds checkpoints: resume, or choose another output"
-            )
         if existing:
-            info = load_state(existing[-1], network, self.ema.module, optimizers)
-            self.step, self.seconds = int(info["step"]), float(info["seconds"])
+            self._resume(existing[-1], optimizers)
         self.network = self.accelerator.prepare(network)
         self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
         self.forward = torch.compile(self.network) if config.compile else self.network
         self.fields = config.noise.build()
+
+    def _existing(self, resume: bool) -> list[Path]:
+        """Checkpoints to go on from; makes the output folder, so that a run can save later."""
+        output = self.config.output
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"the output folder '{output}' cannot be made ({error.strerror}): choose another"
+            ) from None
+        if not os.access(output, os.W_OK):
+            raise InputError(f"the output folder '{output}' is not writable: choose another")
+        existing = list_checkpoints(output)
+        if existing and not resume:
+            raise InputError(
+                f"'{output}' already holds checkpoints: resume, or choose another output"
+            )
+        return existing
+
+    def _resume(self, folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
+        info = load_info(folder)
+        key = changed_key(info.get("config", {}), self.config)
+        if key is not None:
+            raise InputError(
+                f"the run in '{self.config.output}' was started with another '{key}': set it "
+                "back, or choose another output, with init_from to start from these weights"
+            )
+        load_state(folder, self.bare, self.ema.module, optimizers)
+        self.step, self.seconds = int(info["step"]), float(info["seconds"])
+        self._forget_after(self.step)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the metrics of steps that are about to be run again."""
+        path = self.config.output / "metrics.jsonl"
+        if path.is_file() and self.accelerator.is_main_process:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [
+                line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step
+            ]
+            write_atomically(path, "".join(kept).encode())
 
     @staticmethod
     def _warm_start(network: SigmaMapUNet, source: Path) -> None:
@@ -232,16 +288,12 @@ class _Run:
 
     def _update(self, x0: Tensor) -> float:
         config, device = self.config, self.accelerator.device
-        keys = (config.seed, self.step, self.accelerator.process_index)
-        rng = generator(_STREAM_FIELDS, *keys)
-        sigma = self.fields.sample(len(x0), x0.shape[-2], x0.shape[-1], rng).to(device)
-        rng = generator(_STREAM_NOISE, *keys, device=device if device.type == "cuda" else "cpu")
-        noise = torch.randn(x0.shape, generator=rng, device=rng.device).to(device)
+        sigma, noise, count = self._draw(x0)
         x0 = x0.to(memory_format=torch.channels_last)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            loss = sigma_map_loss(self.forward, x0, sigma, noise, config.sigma_data)
+            loss = sigma_map_loss(self.forward, x0, sigma, noise, config.sigma_data, count)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(
             self.network.parameters(), config.optimizer.max_grad_norm
@@ -254,6 +306,23 @@ class _Run:
         self.ema.update_parameters(self.bare)
         return value
 
+    def _draw(self, x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """This step's σ fields and noise, and the count of noisy pixels to divide the loss by.
+
+        Every process draws the whole batch and takes its share, and the average over processes
+        of what they compute is the whole batch's: their number does not change the run.
+        """
+        config, device, share = self.config, self.accelerator.device, len(x0)
+        processes, index = self.accelerator.num_processes, self.accelerator.process_index
+        rng = generator(_STREAM_FIELDS, config.seed, self.step)
+        sigma = self.fields.sample(share * processes, *x0.shape[-2:], rng)
+        count = (sigma > 0).sum() / processes
+        kind = device.type if device.type == "cuda" else "cpu"
+        rng = generator(_STREAM_NOISE, config.seed, self.step, device=kind)
+        noise = torch.randn(share * processes, *x0.shape[1:], generator=rng, device=kind)
+        mine = slice(index * share, (index + 1) * share)
+        return sigma[mine].to(device), noise[mine].to(device), count.to(device)
+
     @property
     def averaged(self) -> SigmaMapUNet:
         module = self.ema.module
@@ -264,7 +333,6 @@ class _Run:
         config = self.config
         metrics = validate(self.averaged, self.held_out, config.validation, config.sigma_data)
         record = {"step": self.step, "loss": progress.loss, "seconds": self.seconds, **metrics}
-        config.output.mkdir(parents=True, exist_ok=True)
         with open(config.output / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         draw_grid(
@@ -294,10 +362,10 @@ class _Run:
             "config": config.model_dump(mode="json"),
         }
         folder = checkpoint_folder(config.output, self.step)
-        save_state(folder, self.bare, self.averaged, self.optimizers, info)
-        save_checkpoint(
-            folder, self.averaged, self.checkpoint_config(step=self.step), torch.float32
-        )
+        model = self.checkpoint_config(step=self.step)
+        with whole_folder(folder) as temporary:
+            save_state(temporary, self.bare, self.averaged, self.optimizers, info)
+            save_checkpoint(temporary, self.averaged, model, torch.float32)
         prune_checkpoints(config.output, config.checkpoint.keep, config.checkpoint.keep_steps)
 
     def finish(self) -> Path:

@@ -16,6 +16,7 @@ def sigma_map_loss(
     sigma: Tensor,
     noise: Tensor,
     sigma_data: float,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of F over the pixels that carry noise.
 
@@ -31,10 +32,12 @@ def sigma_map_loss(
         sigma: (B,1,H,W), at least 0.
         noise: ε, like `x0`.
         sigma_data: standard deviation of the data.
+        count: number of noisy pixels to divide by; those of `sigma` by default. Processes that
+            share a batch give its total, over their number.
     """
     x = x0 + sigma * noise
     f = network(*edm_inputs(x, sigma, sigma_data))
     error = (f.float() - edm_target(x0, noise, sigma, sigma_data)).square()
     noisy = (sigma > 0).to(error.dtype)
-    count = noisy.sum().clamp(min=1) * x0.shape[1]
-    return torch.sum(error * noisy) / count
+    count = noisy.sum() if count is None else count
+    return torch.sum(error * noisy) / (count.clamp(min=1) * x0.shape[1])

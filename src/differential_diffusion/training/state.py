@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..errors import InputError
 
 STATE_FILE, INFO_FILE = "training_state.safetensors", "training_state.json"
 _PREFIX = "step-"
+_UNFIT = "the checkpoint '{}' does not fit this run ({}): remove it or choose another output folder"
 
 
 def checkpoint_folder(output: Path, step: int) -> Path:
@@ -34,6 +36,18 @@ def list_checkpoints(output: Path) -> list[Path]:
     )
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to write in, renamed to `folder` (replacing it) when all is written."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    yield temporary
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
 def save_state(
     folder: Path,
     network: nn.Module,
@@ -41,23 +55,28 @@ def save_state(
     optimizers: Sequence[torch.optim.Optimizer],
     info: dict[str, Any],
 ) -> None:
-    """Write the whole training state atomically: a temporary folder, then one rename."""
+    """Write the training state into `folder`."""
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             prefix = f"optimizer.{number}.{index}"
             tensors |= {f"{prefix}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / STATE_FILE
-    )
-    (temporary / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / STATE_FILE)
+    (folder / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+
+
+def load_info(folder: Path) -> dict[str, Any]:
+    """The info that `save_state` was given.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        info: dict[str, Any] = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(_UNFIT.format(folder, error)) from None
+    return info
 
 
 def load_state(
@@ -65,15 +84,14 @@ def load_state(
     network: nn.Module,
     ema: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
-) -> dict[str, Any]:
-    """Restore what `save_state` wrote, in place; returns the info.
+) -> None:
+    """Restore what `save_state` wrote, in place.
 
     Raises:
         InputError: if the files are damaged or belong to another network.
     """
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "optimizer": {}}
     try:
-        info: dict[str, Any] = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
         with safe_open(folder / STATE_FILE, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (not a mapping)
                 part, key = name.split(".", 1)
@@ -91,12 +109,7 @@ def load_state(
             optimizer.load_state_dict(state)
             _match_layout(optimizer)
     except (OSError, ValueError, LookupError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"the checkpoint '{folder}' does not fit this run ({reason}): remove it or choose "
-            "another output folder"
-        ) from None
-    return info
+        raise InputError(_UNFIT.format(folder, str(error).splitlines()[0])) from None
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:

@@ -1,0 +1,45 @@
+"""Writing a file so that no reader ever sees half of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from .errors import InputError
+
+__all__ = ["write_atomically"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put the content at `path`, whole or not at all; links are followed, permissions kept.
+
+    The content goes to a new file in the same folder, to the disk, and then to its name.
+
+    Raises:
+        InputError: The folder does not exist or cannot be written, or the disk is full.
+    """
+    target = path.resolve()
+    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        if target.is_dir():
+            raise InputError(f"'{path}' is a folder: give the name of a file to write.")
+        if not target.parent.is_dir():
+            wrong = "is not a folder" if path.parent.exists() else "does not exist"
+            raise InputError(f"folder '{path.parent}' {wrong}: create it before saving.")
+        with draft.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            shutil.copymode(target, draft)
+        os.replace(draft, target)
+    except OSError as error:
+        raise InputError(
+            f"'{path}' cannot be written ({error.strerror or error}): choose another place."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
