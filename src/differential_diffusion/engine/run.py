@@ -88,44 +88,62 @@ def run_plan(
         if on_step is not None:
             on_step(step)
 
+    height, width = plan.image.shape[-2:]
+    box = Window(0, 0, height, width)
+    part = plan
+    if isinstance(model, DenoiserModel) and model.halo is not None:
+        windows = _active_windows(plan, model, model.halo, tile)
+        if not windows:
+            meter.begin(len(plan.seeds) - 1, 1)
+            meter.finish()
+            return plan.image.expand(len(plan.seeds), -1, -1, -1).clone()
+        # The network needs the halo around every window; the state, nothing beyond that.
+        box = with_halo(bounding(windows), model.halo, height, width)
+        part = _crop(plan, box)
+        model = model.with_denoiser(
+            RegionalDenoiser(
+                model.denoiser, [_within(w, box) for w in windows], model.halo, meter.piece
+            )
+        )
+    steps = len(model.path(part)) if isinstance(model, DenoiserModel) else 1
     results = []
     for sample, seed in enumerate(plan.seeds):
         last = 0
-        one = replace(plan, seeds=(seed,))
-        meter.begin(sample, len(model.path(one)) if isinstance(model, DenoiserModel) else 1)
-        results.append(_run_one(one, model, tile, count, meter.piece))
+        meter.begin(sample, steps)
+        noise = PositionalNoise((seed,), model.channels, height, width, box)
+        moved = model.run(replace(part, seeds=(seed,)), noise, count)
+        results.append(moved if part is plan else _put_back(plan.image, box, moved))
         meter.finish()
     return torch.cat(results) if len(results) > 1 else results[0]
 
 
-def _run_one(
-    plan: Plan, model: Model, tile: int, on_step: OnStep, on_piece: Callable[[int, int], None]
-) -> Tensor:
-    height, width = plan.image.shape[-2:]
-    noise = PositionalNoise(plan.seeds, model.channels, height, width)
-    if not isinstance(model, DenoiserModel) or model.halo is None:
-        return model.run(plan, noise, on_step)
-    active = (plan.start(model.sigma) > plan.target).expand(1, 1, height, width)[0, 0]
-    windows = windows_over(active, stride=model.stride, halo=model.halo, tile=tile)
-    if not windows:
-        return plan.image
-    # The network needs the halo around every window; the state, nothing beyond that.
-    box = with_halo(bounding(windows), model.halo, height, width)
-    local = [
-        Window(w.top - box.top, w.left - box.left, w.bottom - box.top, w.right - box.left)
-        for w in windows
-    ]
-    regional = RegionalDenoiser(model.denoiser, local, model.halo, on_piece)
-    cropped = replace(
+def _active_windows(plan: Plan, model: DenoiserModel, halo: int, tile: int) -> list[Window]:
+    """Windows over the pixels that the plan moves."""
+    active = (plan.start(model.sigma) > plan.target).expand(1, 1, *plan.image.shape[-2:])[0, 0]
+    return windows_over(active, stride=model.stride, halo=halo, tile=tile)
+
+
+def _crop(plan: Plan, box: Window) -> Plan:
+    """The plan on a part of its picture; itself where that is the whole."""
+    if (box.height, box.width) == plan.image.shape[-2:]:
+        return plan
+    return replace(
         plan,
         image=crop_map(plan.image, box),
         strength=crop_map(plan.strength, box),
         noise=crop_map(plan.noise, box),
         target=crop_map(plan.target, box),
     )
-    part = model.with_denoiser(regional).run(cropped, noise.crop(box), on_step)
-    if (box.height, box.width) == (height, width):
-        return part
-    result = plan.image.clone()
+
+
+def _within(window: Window, box: Window) -> Window:
+    """A window of the picture in the coordinates of a box around it."""
+    top, left = window.top - box.top, window.left - box.left
+    return Window(top, left, top + window.height, left + window.width)
+
+
+def _put_back(image: Tensor, box: Window, part: Tensor) -> Tensor:
+    """A copy of the picture with the box's part replaced."""
+    result = image.clone()
     crop_map(result, box).copy_(part)
     return result

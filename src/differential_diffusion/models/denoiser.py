@@ -76,23 +76,24 @@ class DenoiserModel:
             noise: draw 0 is the starting noise, draw k + 1 the solver's k-th.
             on_step: called with every `Step`.
         """
-        start = plan.start(self.sigma)
-        x = plan.image.expand(len(plan.seeds), -1, -1, -1)
-        fresh = (start.square() - plan.noise.square()).clamp(min=0).sqrt()
-        if bool((fresh > 0).any()):
-            x = torch.where(fresh > 0, x + fresh * noise(0), x)
+        x = self._noised(plan, noise).to(self.device)
         path = self.path(plan)
 
         def draw(k: int) -> Tensor:
             return noise(k + 1).to(self.device)
 
-        x = x.to(self.device)
         with torch.no_grad():
             for step in sample_steps(self.denoiser, x, path, SOLVERS[plan.solver](), draw):
                 x = step.x
                 if on_step is not None:
                     on_step(step)
         return x.cpu()
+
+    def _noised(self, plan: Plan, noise: PositionalNoise) -> Tensor:
+        """The picture with the noise that its pixels lack, (n,C,H,W)."""
+        fresh = plan.start(self.sigma).square().sub_(plan.noise.square()).clamp_(min=0).sqrt_()
+        x = plan.image.expand(len(plan.seeds), -1, -1, -1)
+        return torch.where(fresh > 0, x + fresh * noise(0), x) if bool((fresh > 0).any()) else x
 
 
 def from_checkpoint(
