@@ -144,7 +144,6 @@ def test_bad_settings_are_refused(name: str, params: Params) -> None:
     refuse(lambda: make_map(name, picture(24, 31, 3), params))
 
 
-@pytest.mark.xfail(reason="other errors than InputError come out, or none")
 @pytest.mark.parametrize(
     ("name", "params"),
     [
@@ -161,7 +160,6 @@ def test_settings_of_the_wrong_kind_are_refused(name: str, params: Params) -> No
     refuse(lambda: make_map(name, picture(24, 31, 3), params))
 
 
-@pytest.mark.xfail(reason="IndexError and AttributeError come out")
 @pytest.mark.parametrize("image", [np.zeros(3, np.float32), [[0.0]]], ids=str)
 def test_what_is_no_picture_is_refused(image: Any) -> None:
     refuse(lambda: make_map("constant", image))

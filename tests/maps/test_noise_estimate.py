@@ -168,6 +168,5 @@ def test_bad_input_is_refused(picture: Array, options: dict[str, Any], says: str
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(reason="the estimate is brought to the pixels by a function with 15-bit sides")
 def test_pictures_may_be_long() -> None:
     assert estimate_noise(noisy(flat(16, 33000, 1), 20)).shape == (16, 33000)

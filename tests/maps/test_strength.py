@@ -191,7 +191,6 @@ def test_what_is_no_map_is_refused_in_one_sentence(value: Any, says: str) -> Non
     assert str(caught.value).endswith(".")
 
 
-@pytest.mark.xfail(reason="other errors and warnings come out")
 @pytest.mark.parametrize(
     "value",
     [
@@ -201,13 +200,19 @@ def test_what_is_no_map_is_refused_in_one_sentence(value: Any, says: str) -> Non
         torch.tensor(1j),
         np.array("a"),
         torch.zeros(3, 5).to_sparse(),
-        torch.zeros(3, 5).to(torch.float8_e4m3fn),
     ],
     ids=lambda value: str(value)[:20],
 )
 def test_what_has_no_plain_float_is_refused(value: Any) -> None:
     with pytest.raises(InputError):
         StrengthMap.of(value, 3, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_floats_that_numpy_lacks_are_taken(dtype: torch.dtype) -> None:
+    assert StrengthMap.of(torch.full((3, 5), 0.25).to(dtype), 3, 5) == StrengthMap.constant(
+        0.25, 3, 5
+    )
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, -1), (2.5, 3), (True, 3), ("3", 3), (2**20, 2**20)])

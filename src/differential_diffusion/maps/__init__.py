@@ -98,6 +98,11 @@ def make_map(
     """
     if source not in MAPS:
         raise InputError(f"'{source}' is no source of maps: use one of {', '.join(MAPS)}.")
+    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
+        raise InputError(
+            f"a map is made for a picture (height, width, channels), not for "
+            f"{type(image).__name__} of shape {np.shape(image)}: give an array of floats."
+        )
     accepted = inspect.signature(MAPS[source]).parameters
     given = {"height": image.shape[0], "width": image.shape[1], "image": image}
     arguments = {name: given[name] for name in accepted if name in given}

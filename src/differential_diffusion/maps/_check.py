@@ -12,20 +12,40 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 
-__all__ = ["MAX_PIXELS", "number", "picture", "point", "points", "side", "size"]
+__all__ = ["MAX_PIXELS", "flag", "number", "picture", "point", "points", "side", "size"]
 
 MAX_PIXELS = 2**29
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}: give a finite number.")
-    number = float(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+        finite = isinstance(value, Real) and math.isfinite(number)
+    except (OverflowError, TypeError, ValueError):
+        finite = False
+    if not finite:
+        raise InputError(f"{name} is {_shown(value)}: give a finite number.")
     if not low <= number <= high:
         wanted = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
         raise InputError(f"{name} is {number:g}: give {wanted}.")
     return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is {_shown(value)}: give true or false.")
+    return bool(value)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = f"a {type(value).__name__} too large to print"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def side(name: str, value: Any) -> int:

@@ -65,6 +65,8 @@ def find_damage(
     """
     image = _check.picture(image)
     grow = int(_check.number("grow", grow, 0, 64))
+    scratches, dust = _check.flag("scratches", scratches), _check.flag("dust", dust)
+    dead_pixels, patches = _check.flag("dead_pixels", dead_pixels), _check.flag("patches", patches)
     found = np.zeros(image.shape[:2], bool)
     sigma = _noise_level(noise, image) if scratches or dust or dead_pixels else None
     if sigma is not None and (scratches or dust):
@@ -105,7 +107,10 @@ def find_colour(
 def _noise_level(noise: float | NDArray[np.floating] | None, image: Array) -> Array:
     if noise is None:
         return estimate_noise(image)
-    level = np.asarray(noise, np.float32)
+    try:
+        level = np.asarray(noise, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(f"noise is {noise!r}: give one level, or one for each pixel.") from None
     if level.ndim and level.shape != image.shape[:2]:
         raise InputError(
             f"noise has the shape {level.shape} and the picture {image.shape[:2]}: "

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..errors import InputError
+from . import _check
 from .strength import StrengthMap
 
 __all__ = ["from_file", "from_image"]
@@ -33,7 +34,10 @@ def from_file(path: str | os.PathLike[str], *, invert: bool = False) -> Strength
     Raises:
         InputError: no file there, no image in it, or an image that is not one of strengths.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path is {path!r}: give the path of an image file.")
     path = Path(path)
+    invert = _check.flag("invert", invert)
     if not path.is_file():
         raise InputError(f"'{path}' is no file: give the path of a strength map.")
     try:

@@ -131,6 +131,6 @@ def _centres(height: int, width: int) -> tuple[Array, Array]:
 def _ramp(t: Array, low: float, high: float, smooth: bool) -> StrengthMap:
     low, high = _check.number("low", low, 0, 1), _check.number("high", high, 0, 1)
     t = np.clip(t, 0, 1)
-    if smooth:
+    if _check.flag("smooth", smooth):
         t = t * t * (3 - 2 * t)
     return StrengthMap(np.clip(low + (high - low) * t, 0, 1))

@@ -159,16 +159,15 @@ def _logistic(score: float) -> float:
 def _at_pixels(grid: Array, step: int, shape: tuple[int, int]) -> Array:
     """Values of cells of 2x2 blocks at the pixels, linear between the cells' centres."""
     cell, first = 2 * step, (step + BLOCK) / 2
-    rows, columns = (
-        np.clip((np.arange(side) + 0.5 - first) / cell, 0, count - 1).astype(np.float32)
-        for side, count in zip(shape, grid.shape, strict=True)
-    )
-    return np.asarray(
-        cv2.remap(
-            grid.astype(np.float32), *np.meshgrid(columns, rows), interpolation=cv2.INTER_LINEAR
-        ),
-        np.float32,
-    )
+    values = grid.astype(np.float32)
+    for side in shape:  # each axis in turn; OpenCV's `remap` ends at 32767 pixels
+        count = values.shape[0]
+        at = np.clip((np.arange(side) + 0.5 - first) / cell, 0, count - 1)
+        low = np.minimum(at.astype(np.intp), max(0, count - 2))
+        high = np.minimum(low + 1, count - 1)
+        share = (at - low).astype(np.float32)[:, None]
+        values = ((1 - share) * values[low] + share * values[high]).T
+    return np.ascontiguousarray(values)
 
 
 def _filled(image: Array, ignore: NDArray[np.bool_]) -> Array:

@@ -74,9 +74,10 @@ def feather(strength: StrengthMap, radius: float, *, inside: bool = False) -> St
             with a Gaussian of standard deviation radius / 2, which also reaches outwards.
 
     Raises:
-        InputError: a negative radius.
+        InputError: a radius outside 0 to 4096.
     """
-    radius = _check.number("feather radius", radius, 0)
+    radius = _check.number("feather radius", radius, 0, 4096)
+    inside = _check.flag("inside", inside)
     if radius == 0:
         return strength
     if inside:

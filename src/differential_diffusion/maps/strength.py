@@ -92,11 +92,12 @@ class StrengthMap:
             return from_image(value)
         if isinstance(value, Tensor):
             value = _tensor_values(value)
-        if isinstance(value, bool | int | float | np.generic) or (
-            isinstance(value, np.ndarray) and value.ndim == 0
-        ):
-            level = _check.number("strength", np.asarray(value, np.float64).item(), 0, 1)
-            return cls.constant(level, height, width)
+        if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+            value = value.item()
+        if isinstance(value, bool):
+            value = float(value)
+        if isinstance(value, int | float | complex):
+            return cls.constant(value, height, width)  # type: ignore[arg-type]
         if isinstance(value, list | tuple):
             value = _array_of(value)
         if isinstance(value, np.ndarray):
@@ -247,16 +248,16 @@ def _tensor_values(tensor: Tensor) -> NDArray[Any]:
     """A tensor's values as an array, without the leading axes of length 1."""
     if tensor.ndim > 2 and all(length == 1 for length in tensor.shape[:-2]):
         tensor = tensor.reshape(tensor.shape[-2:])
+    if tensor.layout != torch.strided:
+        raise InputError("the strength map is a sparse tensor: give a dense one.")
     tensor = tensor.detach().cpu()
-    if tensor.dtype in (torch.bfloat16, torch.float16):
-        tensor = tensor.float()
-    return np.asarray(tensor.numpy())
+    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
 
 def _array_of(rows: list[Any] | tuple[Any, ...]) -> NDArray[Any]:
     try:
         array = np.asarray(rows, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
             "the strength map is a list that makes no table of numbers: give rows of equal length."
         ) from None
