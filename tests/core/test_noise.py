@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import fourier_gaussian
 
 from differential_diffusion.core.noise import (
     PositionalNoise,
     SigmaFields,
     Window,
+    colour_noise,
     derive_seed,
     generator,
     random_mask,
+    shape_noise,
 )
 from differential_diffusion.errors import InputError
 
@@ -110,6 +114,36 @@ def test_masks_of_all_kinds_have_both_sides() -> None:
     assert float(((shares > 0) & (shares < 1)).float().mean()) > 0.95
     assert float(shares.min()) < 0.1
     assert float(shares.max()) > 0.6
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 12), (9, 21)])
+def test_shaped_noise_equals_scipy(size: tuple[int, int]) -> None:
+    noise = PositionalNoise([1, 2], 3, *size)(0)
+    gain = torch.tensor([[1.0, 0.5, 2.0], [1.5, 1.0, 0.7]]).view(2, 3, 1, 1)
+    chroma_gain = torch.tensor([0.8, 1.2]).view(2, 1, 1, 1)
+    luma_blur, chroma_blur = (torch.tensor(b).view(2, 1, 1, 1) for b in ([0.3, 0.6], [1.0, 1.7]))
+    made = shape_noise(noise, gain, chroma_gain, luma_blur, chroma_blur)
+    for b in range(2):
+        pixels = noise[b].double().numpy()
+        luma = pixels.mean(0, keepdims=True)
+        parts = []
+        for part, blur in ((luma, luma_blur), (pixels - luma, chroma_blur)):
+            spectra = [fourier_gaussian(np.fft.fft2(plane), float(blur[b])) for plane in part]
+            parts.append(np.fft.ifft2(spectra).real)
+        expected = gain[b].numpy() * (parts[0] + float(chroma_gain[b]) * parts[1])
+        np.testing.assert_allclose(made[b].numpy(), expected, atol=2e-6)
+
+
+def test_coloured_noise_has_unit_variance_and_soft_chroma() -> None:
+    white = PositionalNoise(range(64), 3, 48, 48)(0)
+    made = colour_noise(white, generator(0))
+    torch.testing.assert_close(made.square().mean((1, 2, 3)), torch.ones(64))
+    assert torch.equal(made, colour_noise(white, generator(0)))
+    power = torch.fft.rfft2(made).abs().square()[..., 1:, 1:]
+    luma = torch.fft.rfft2(made.mean(1)).abs().square()[..., 1:, 1:]
+    high, low = power[..., 16:32, 16:].mean(), power[..., :8, :8].mean()
+    high_luma, low_luma = luma[..., 16:32, 16:].mean(), luma[..., :8, :8].mean()
+    assert high / low < 0.7 * high_luma / low_luma < 0.7
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,49 @@ class SigmaFields:
         return torch.minimum(sigma, self._ladder_level(rng))
 
 
+def colour_noise(noise: Tensor, rng: torch.Generator) -> Tensor:
+    """White noise made into noise such as cameras leave, of the same mean variance.
+
+    Demosaicing and smoothing in the camera take high frequencies from luma and more of them from
+    chroma, and white balance makes channels unequally noisy. For each picture: gains of the
+    channels are log-normal (0.4) and so is that of chroma (0.3); luma is blurred by a Gaussian of
+    up to 0.7 pixels, chroma by up to 1.2 more.
+
+    Args:
+        noise: (B,3,H,W) standard normal.
+        rng: of the gains and blurs, on the noise's device.
+    """
+    batch, device = len(noise), noise.device
+    gain = torch.exp(0.4 * torch.randn(batch, 3, 1, 1, generator=rng, device=device))
+    chroma_gain = torch.exp(0.3 * torch.randn(batch, 1, 1, 1, generator=rng, device=device))
+    blur = torch.rand(2, batch, 1, 1, 1, generator=rng, device=device)
+    luma_blur = 0.7 * blur[0]
+    made = shape_noise(noise, gain, chroma_gain, luma_blur, luma_blur + 1.2 * blur[1])
+    return made / made.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+def shape_noise(
+    noise: Tensor, gain: Tensor, chroma_gain: Tensor, luma_blur: Tensor, chroma_blur: Tensor
+) -> Tensor:
+    """Noise with its luma (the channels' mean) and chroma (the rest) blurred, then its gains.
+
+    Args:
+        noise: (B,3,H,W).
+        gain: (B,3,1,1), of the channels.
+        chroma_gain: (B,1,1,1).
+        luma_blur, chroma_blur: (B,1,1,1), deviations of periodic Gaussians in pixels.
+    """
+    height, width = noise.shape[-2:]
+    rows = torch.fft.fftfreq(height, device=noise.device)[:, None]
+    columns = torch.fft.rfftfreq(width, device=noise.device)
+    decay = -2 * math.pi**2 * (rows.square() + columns.square())
+    spectrum = torch.fft.rfft2(noise)
+    luma = spectrum.mean(1, keepdim=True)
+    chroma = chroma_gain * (spectrum - luma) * torch.exp(decay * chroma_blur.square())
+    luma = luma * torch.exp(decay * luma_blur.square())
+    return gain * torch.fft.irfft2(luma + chroma, s=(height, width))
+
+
 def _smooth_field(height: int, width: int, rng: torch.Generator) -> Tensor:
     """A random field (1,height,width) of about unit variance, smooth at a random scale."""
     cells = int(torch.randint(2, 9, (), generator=rng, device=rng.device))

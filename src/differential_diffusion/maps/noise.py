@@ -118,17 +118,19 @@ def noise_strength(image: NDArray[np.floating], *, kind: NoiseKind = "auto") -> 
 
 
 def _camera_level(image: Array, cells: Bands, spectrum: FlatSpectrum) -> Array:
-    """Deviation (H,W) in 8-bit levels of white noise that hides as much as camera noise does."""
+    """Deviation (H,W) in 8-bit levels, the root of the channels' mean variance."""
     middle = slice(1, 3)
     level = np.average(spectrum.energy[LUMA, middle], weights=COUNTS[middle])
     share = spectrum.energy / level * np.exp(spectrum.gaussian * (np.arange(5) >= 3))
+    weights = (1,) if len(share) == 1 else (1, 2)  # chroma has two axes of the three
+    total = np.average(np.average(share, 0, weights), weights=COUNTS)
     curve = level_of_intensity(
         gather(cells, share, luma_only=True), cells.intensity, level * _FLAT_TO_WHOLE**2
     )
     smooth = cv2.GaussianBlur(image.mean(-1), (0, 0), 2)
     position = (smooth + 1) / 2 * INTENSITY_BINS - 0.5
     logs = np.interp(position, np.arange(INTENSITY_BINS), np.log(curve) / 2)
-    return np.asarray(np.exp(logs), np.float32)
+    return np.asarray(np.exp(logs) * np.sqrt(total), np.float32)
 
 
 def _camera_weight(spectrum: FlatSpectrum) -> float:

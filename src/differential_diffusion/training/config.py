@@ -49,7 +49,11 @@ class NetworkConfig(_Section):
 
 
 class NoiseConfig(_Section):
-    """The law of σ fields, see `core.noise.SigmaFields`."""
+    """The law of σ fields, see `core.noise.SigmaFields`.
+
+    `coloured` is the probability that a picture of noise below σ = 1 carries noise such as
+    cameras leave, see `core.noise.colour_noise`, in place of white noise.
+    """
 
     uniform: float = Field(0.5, ge=0)
     smooth: float = Field(0.2, ge=0)
@@ -60,10 +64,11 @@ class NoiseConfig(_Section):
     spread: float = Field(1.2, ge=0)
     sigma_min: float = Field(0.002, gt=0)
     sigma_max: float = Field(20.0, gt=0)
+    coloured: float = Field(0.25, ge=0, le=1)
 
     def build(self) -> SigmaFields:
         """As the sampler of fields."""
-        return SigmaFields(**self.model_dump())
+        return SigmaFields(**self.model_dump(exclude={"coloured"}))
 
 
 class OptimizerConfig(_Section):

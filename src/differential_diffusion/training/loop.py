@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
-from ..core.noise import derive_seed, generator
+from ..core.noise import colour_noise, derive_seed, generator
 from ..data.crops import RandomCrops
 from ..data.images import load_images
 from ..errors import InputError
@@ -41,7 +41,7 @@ from .state import (
 )
 from .validation import draw_grid, validate
 
-_STREAM_FIELDS, _STREAM_NOISE = 1, 2
+_STREAM_FIELDS, _STREAM_NOISE, _STREAM_COLOURS = 1, 2, 3
 _DIVERGED = "the training became {} at step {}: lower the optimizer's learning rates"
 
 
@@ -320,6 +320,11 @@ class _Run:
         kind = device.type if device.type == "cuda" else "cpu"
         rng = generator(_STREAM_NOISE, config.seed, self.step, device=kind)
         noise = torch.randn(share * processes, *x0.shape[1:], generator=rng, device=kind)
+        rng = generator(_STREAM_COLOURS, config.seed, self.step)
+        coloured = torch.rand(len(sigma), generator=rng) < config.noise.coloured
+        coloured &= sigma.amax((1, 2, 3)) < 1
+        if coloured.any() and noise.shape[1] == 3:
+            noise[coloured] = colour_noise(noise[coloured].cpu(), rng).to(noise.device)
         mine = slice(index * share, (index + 1) * share)
         return sigma[mine].to(device), noise[mine].to(device), count.to(device)
 
