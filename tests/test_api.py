@@ -213,3 +213,11 @@ def test_tensors_in_tensors_out(tiny: DenoiserModel) -> None:
 def test_the_model_is_loaded_once(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "model")
     assert dd.load_model(folder) is dd.load_model(folder)
+
+
+def test_settings_of_loading_do_not_go_with_a_loaded_model(tiny: DenoiserModel) -> None:
+    model = tiny
+    assert dd.load_model(model, device="cpu") is model
+    for settings, name in (({"precision": "bf16"}, "precision"), ({"config": "a.json"}, "config")):
+        with pytest.raises(dd.InputError, match=f"{name} was given with a model that is loaded"):
+            dd.load_model(model, **settings)

@@ -50,7 +50,7 @@ def run(folder: Path, tiny_model: Path) -> Command:
     """Run a command in `folder`, tasks with the tiny model."""
 
     def call(command: str, *arguments: str) -> Result:
-        tasks = {"edit", "inpaint", "denoise", "restore"}
+        tasks = {"edit", "inpaint", "denoise", "restore", "task"}
         model = ["--model", str(tiny_model)] if command in tasks else []
         return CliRunner().invoke(app, [command, *arguments, *model], prog_name="diffdiff")
 

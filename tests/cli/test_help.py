@@ -14,7 +14,7 @@ from differential_diffusion.cli import app
 from differential_diffusion.cli.common import Settings
 from differential_diffusion.schema import REQUESTS, DenoiseRequest, Request
 
-COMMANDS = ("edit", "inpaint", "denoise", "restore", "map", "train", "doctor")
+COMMANDS = ("edit", "inpaint", "denoise", "restore", "task", "map", "train", "doctor")
 
 
 def examples(command: str) -> list[str]:

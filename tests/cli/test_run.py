@@ -13,15 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import Result
 
 import differential_diffusion as dd
 from differential_diffusion.cli.outputs import Targets
 from differential_diffusion.errors import InputError
+from differential_diffusion.schema import Request
+from differential_diffusion.tasks import TASKS, Task, TaskInput, TaskOutput
 
 Command = Callable[..., Result]
 HOLE = slice(8, 16)
@@ -94,6 +98,41 @@ def test_restore_modes(run: Command, folder: Path) -> None:
     assert light.exit_code == 0, light.output
     assert (pixels(folder / "photo.png") != pixels(folder / "a.png")).any()
     np.testing.assert_array_equal(pixels(folder / "photo.png"), pixels(folder / "b.png"))
+
+
+def test_a_task_by_name_is_what_its_own_command_makes(run: Command, folder: Path) -> None:
+    assert run("denoise", "photo.png", "--noise", "20", "-o", "a.png").exit_code == 0
+    named = ("task", "denoise", "photo.png", "--set", "noise_level_8bit=20")
+    assert run(*named, "-o", "b.png").exit_code == 0
+    np.testing.assert_array_equal(pixels(folder / "a.png"), pixels(folder / "b.png"))
+    for bad, says in (
+        (("task", "paint", "photo.png"), "'paint' is no task: use one of edit"),
+        ((*named, "--set", "noise=3"), "'noise' is no setting of DenoiseRequest"),
+        ((*named, "--seed", "1", "--set", "seed=2"), "--set seed says again"),
+        ((*named, "--set", "model=x"), "--set model says again"),
+    ):
+        done = run(*bad)
+        assert done.exit_code == 2
+        assert says in done.stderr
+
+
+def test_a_task_that_was_added_needs_no_command(
+    run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Flip(Request):
+        task: Literal["flip"] = "flip"
+        rows: bool = False
+
+    def flip(request: Flip, source: TaskInput, run: Any) -> TaskOutput:
+        flipped = source.image.flip(-2 if request.rows else -1)
+        none = torch.zeros(1, 1, *source.size)
+        return TaskOutput(flipped, keep=none.bool(), map=1 - none)
+
+    monkeypatch.setitem(TASKS, "flip", Task(Flip, flip, "mirror the picture"))
+    assert run("task", "flip", "photo.png", "--set", "rows=true").exit_code == 0
+    np.testing.assert_array_equal(
+        pixels(folder / "photo-flip.png"), pixels(folder / "photo.png")[::-1]
+    )
 
 
 def test_json_is_all_that_stdout_gets(run: Command, folder: Path) -> None:

@@ -11,7 +11,7 @@ from .. import __version__
 from .doctor import doctor
 from .errors import Commands
 from .map import make
-from .run import denoise, edit, inpaint, restore
+from .run import denoise, edit, inpaint, restore, task
 from .train import train
 
 __all__ = ["app", "main"]
@@ -82,6 +82,12 @@ app.command(
         "diffdiff restore scan.png --damage scratches.png --noise 12",
     )
 )(restore)
+app.command(
+    epilog=_examples(
+        "diffdiff task restore old-photo.jpg --set mode=light -o mended.png",
+        "diffdiff task denoise photos/ --set noise_level_8bit=25 -o clean --json",
+    )
+)(task)
 app.command(
     "map",
     epilog=_examples(

@@ -1,4 +1,4 @@
-"""edit, inpaint, denoise and restore: different maps, one way of doing them."""
+"""edit, inpaint, denoise, restore and any other task: different maps, one way of doing them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .common import (
     Noise,
     Reporter,
     Settings,
+    key_value,
     number_or_file,
     with_settings,
 )
@@ -107,6 +108,34 @@ def restore(
     _run("restore", images, settings, mode=mode, **given)
 
 
+@with_settings
+def task(
+    name: Annotated[str, typer.Argument(metavar="TASK", help="A task by name.")],
+    images: Images,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the task's own, its value as YAML; may be given several times.",
+        ),
+    ] = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Run any task by its name, those that have no command of their own too."""
+    from ..tasks import TASKS
+
+    if name not in TASKS:
+        raise InputError(f"'{name}' is no task: use one of {', '.join(TASKS)}.")
+    given = dict(key_value("--set", text) for text in field or [])
+    common = settings.request_fields()
+    for key in given:
+        if key in {*common, "image", "model"}:
+            raise InputError(f"--set {key} says again what the command line says: leave it out.")
+    _run(name, images, settings, **given)
+
+
 def _noise_level(text: str | None) -> dict[str, Any]:
     """The request's noise level from the option's text; nothing if it was not given."""
     if text is None or text == "auto":
@@ -121,13 +150,14 @@ def _noise_level(text: str | None) -> dict[str, Any]:
 
 def _run(task: str, images: list[str], settings: Settings, **given: Any) -> None:
     from ..models import load_model
-    from ..schema import REQUESTS, build
+    from ..schema import build
+    from ..tasks import TASKS
 
     report = Reporter(json_lines=settings.json, quiet=settings.quiet)
     sources, unmatched = _expand(images, report)
     if not sources:
         raise typer.Exit(BAD_INPUT)
-    request = build(REQUESTS[task], image=sources[0], **settings.request_fields(), **given)
+    request = build(TASKS[task].request, image=sources[0], **settings.request_fields(), **given)
     targets = Targets(
         sources, task, settings.output, settings.preview, settings.map_out, settings.force
     )
@@ -137,7 +167,8 @@ def _run(task: str, images: list[str], settings: Settings, **given: Any) -> None
         device=request.device,
         precision=request.precision,
     )
-    request = request.model_copy(update={"model": model})
+    loaded = {"model": model, "device": None, "precision": "auto"}
+    request = request.model_copy(update=loaded)
     codes = _each(request, targets, report)
     total, failed = len(sources) + unmatched, unmatched + len(codes)
     if total > 1:

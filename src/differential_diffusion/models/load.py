@@ -62,10 +62,12 @@ def load_model(
         precision: "auto" (bfloat16 where the device has units for it), "fp32" or "bf16".
 
     Raises:
-        InputError: for a reference that names nothing loadable, or damaged files.
+        InputError: for a reference that names nothing loadable, damaged files, or a loaded model
+            with settings that would change it.
     """
     if not isinstance(reference, str | Path):
         if isinstance(reference, Model):
+            _refuse_settings(reference, config, device, precision)
             return reference
         raise InputError(
             f"a {type(reference).__name__} is no model: give 'prior', a path, or a loaded model"
@@ -74,6 +76,23 @@ def load_model(
     backend, rest = _resolve(str(reference))
     where, written = (str(Path(rest).resolve()), _written(Path(rest))) if rest else ("", 0)
     return _load(backend, where, described, str(choose_device(device)), precision, written)
+
+
+def _refuse_settings(
+    model: Model, config: str | Path | None, device: str | None, precision: str
+) -> None:
+    """Settings that take part in loading say nothing about a model that is loaded."""
+    where = getattr(model, "device", None)
+    given = {
+        "config": config is not None,
+        "device": device is not None and choose_device(device) != where,
+        "precision": precision != "auto",
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise InputError(
+                f"{name} was given with a model that is loaded already: give it to load_model"
+            )
 
 
 @lru_cache(maxsize=4)

@@ -35,8 +35,10 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     damage = _damage(request, source, noise)
     if bool((damage > 0).any()):
         # Damage looks like noise: estimate again without it, or continue a given map into it.
-        noise = _noise(request, source, ignore=damage > 0)
-        noise = _continue_into(noise.expand_as(damage), damage > 0)
+        if _estimated(request):
+            noise = _noise(request, source, ignore=damage > 0)
+        elif noise.shape == damage.shape:
+            noise = _continue_into(noise, damage > 0)
 
     def fill_and_denoise(plan: Plan) -> Tensor:
         """Samples of the filling, each then denoised where its noise is still."""
@@ -57,9 +59,13 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
 def _noise(request: RestoreRequest, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
     """The noise map, where estimates below the floor count as none."""
     noise = noise_tensor(request.noise_level_8bit, source, ignore)
-    if isinstance(request.noise_level_8bit, str) and request.noise_level_8bit == "auto":
+    if _estimated(request):
         noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
     return noise
+
+
+def _estimated(request: RestoreRequest) -> bool:
+    return isinstance(request.noise_level_8bit, str) and request.noise_level_8bit == "auto"
 
 
 def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor) -> Tensor:
