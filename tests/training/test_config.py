@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from differential_diffusion.errors import InputError
+from differential_diffusion.models.checkpoint import CheckpointConfig
 from differential_diffusion.training import load_config
 
 
@@ -64,3 +65,15 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the configuration"):
         load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", ["prior", "prior-finish"])
+def test_the_recipes_of_the_bundled_prior_can_be_read(repository: Path, name: str) -> None:
+    config = load_config(repository / "configs" / f"{name}.yaml")
+    shipped = repository / "src" / "differential_diffusion" / "weights" / "prior.json"
+    described = CheckpointConfig.from_json(shipped.read_text("utf-8"), shipped)
+    assert config.network.build() == described.network
+    assert (config.noise.sigma_min, config.noise.sigma_max) == (
+        described.sigma_min,
+        described.sigma_max,
+    )

@@ -166,9 +166,12 @@ def _at_pixels(grid: Array, step: int, shape: tuple[int, int]) -> Array:
         count = values.shape[0]
         at = np.clip((np.arange(side) + 0.5 - first) / cell, 0, count - 1)
         low = np.minimum(at.astype(np.intp), max(0, count - 2))
-        high = np.minimum(low + 1, count - 1)
         share = (at - low).astype(np.float32)[:, None]
-        values = ((1 - share) * values[low] + share * values[high]).T
+        between = values[np.minimum(low + 1, count - 1)]
+        between -= values[low]
+        between *= share
+        between += values[low]
+        values = between.T
     return np.ascontiguousarray(values)
 
 

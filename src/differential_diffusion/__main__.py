@@ -1,0 +1,6 @@
+"""`python -m differential_diffusion` is `diffdiff`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()
