@@ -36,3 +36,18 @@ def test_clean_pixels_do_not_count() -> None:
     half = sigma_map_loss(local, x0[..., 4:], sigma[..., 4:], noise[..., 4:], 0.5)
     torch.testing.assert_close(mixed, half)
     assert float(sigma_map_loss(local, x0, 0 * sigma, noise, 0.5)) == 0
+
+
+def test_every_picture_counts_the_same() -> None:
+    """A batch's loss is the mean of its pictures' losses, however many pixels are noisy."""
+    torch.manual_seed(0)
+    x0, noise = torch.rand(3, 3, 8, 8), torch.randn(3, 3, 8, 8)
+    sigma = torch.full((3, 1, 8, 8), 0.3)
+    sigma[1, :, 1:] = 0
+    sigma[2] = 0
+    alone = [
+        sigma_map_loss(network, x0[b : b + 1], sigma[b : b + 1], noise[b : b + 1], 0.5)
+        for b in range(3)
+    ]
+    together = sigma_map_loss(network, x0, sigma, noise, 0.5)
+    torch.testing.assert_close(together, torch.stack(alone).mean())

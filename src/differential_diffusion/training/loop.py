@@ -288,12 +288,12 @@ class _Run:
 
     def _update(self, x0: Tensor) -> float:
         config, device = self.config, self.accelerator.device
-        sigma, noise, count = self._draw(x0)
+        sigma, noise = self._draw(x0)
         x0 = x0.to(memory_format=torch.channels_last)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            loss = sigma_map_loss(self.forward, x0, sigma, noise, config.sigma_data, count)
+            loss = sigma_map_loss(self.forward, x0, sigma, noise, config.sigma_data)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(
             self.network.parameters(), config.optimizer.max_grad_norm
@@ -306,17 +306,16 @@ class _Run:
         self.ema.update_parameters(self.bare)
         return value
 
-    def _draw(self, x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """This step's σ fields and noise, and the count of noisy pixels to divide the loss by.
+    def _draw(self, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """This step's σ fields and noise.
 
-        Every process draws the whole batch and takes its share, and the average over processes
-        of what they compute is the whole batch's: their number does not change the run.
+        Every process draws the whole batch's and takes its share: their number does not change
+        the run.
         """
         config, device, share = self.config, self.accelerator.device, len(x0)
         processes, index = self.accelerator.num_processes, self.accelerator.process_index
         rng = generator(_STREAM_FIELDS, config.seed, self.step)
         sigma = self.fields.sample(share * processes, *x0.shape[-2:], rng)
-        count = (sigma > 0).sum() / processes
         kind = device.type if device.type == "cuda" else "cpu"
         rng = generator(_STREAM_NOISE, config.seed, self.step, device=kind)
         noise = torch.randn(share * processes, *x0.shape[1:], generator=rng, device=kind)
@@ -326,7 +325,7 @@ class _Run:
         if coloured.any() and noise.shape[1] == 3:
             noise[coloured] = colour_noise(noise[coloured].cpu(), rng).to(noise.device)
         mine = slice(index * share, (index + 1) * share)
-        return sigma[mine].to(device), noise[mine].to(device), count.to(device)
+        return sigma[mine].to(device), noise[mine].to(device)
 
     @property
     def averaged(self) -> SigmaMapUNet:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from ..core.precondition import edm_inputs, edm_target
@@ -16,15 +15,15 @@ def sigma_map_loss(
     sigma: Tensor,
     noise: Tensor,
     sigma_data: float,
-    count: Tensor | None = None,
 ) -> Tensor:
-    """Mean squared error of F over the pixels that carry noise.
+    """Mean squared error of F over each picture's noisy pixels, and over pictures.
 
         x = x0 + σ ε,    F* = (σ x0 - σ_data² ε) / (σ_data sqrt(σ² + σ_data²))
-        loss = mean over {σ > 0} of |F(c_in x, c_noise) - F*|²
+        loss = mean over pictures of mean over {σ > 0} of |F(c_in x, c_noise) - F*|²
 
     This is EDM's loss (Karras et al. 2022, eq. 8) with λ(σ) = 1/c_out², written where no weight
     is infinite; at σ = 0 the target is noise that left no trace in x, so those pixels are out.
+    A picture with a small hole counts as much as one that is noisy all over.
 
     Args:
         network: F, called with (c_in x, c_noise).
@@ -32,12 +31,10 @@ def sigma_map_loss(
         sigma: (B,1,H,W), at least 0.
         noise: ε, like `x0`.
         sigma_data: standard deviation of the data.
-        count: number of noisy pixels to divide by; those of `sigma` by default. Processes that
-            share a batch give its total, over their number.
     """
     x = x0 + sigma * noise
     f = network(*edm_inputs(x, sigma, sigma_data))
     error = (f.float() - edm_target(x0, noise, sigma, sigma_data)).square()
     noisy = (sigma > 0).to(error.dtype)
-    count = noisy.sum() if count is None else count
-    return torch.sum(error * noisy) / (count.clamp(min=1) * x0.shape[1])
+    count = noisy.expand_as(error).sum((1, 2, 3)).clamp(min=1)
+    return ((error * noisy).sum((1, 2, 3)) / count).mean()
