@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from differential_diffusion.core.ladder import strength_to_sigma
+from differential_diffusion.data.camera import Camera, simulate_camera
 from differential_diffusion.errors import InputError
 from differential_diffusion.maps import estimate_noise, noise_strength
 
@@ -85,6 +86,19 @@ def test_grey_pictures_in_one_channel_two_axes_or_three_channels_are_the_same() 
     assert abs(np.median(found) / 25 - 1) < 0.15
     np.testing.assert_array_equal(in_levels(grey[..., None]), found)
     np.testing.assert_array_equal(in_levels(grey[..., None].repeat(3, 2)), found)
+
+
+@pytest.mark.parametrize("iso", [1600, 6400])
+def test_camera_noise_is_estimated_at_its_deviation(iso: float) -> None:
+    for scene in (data.astronaut(), data.chelsea(), data.coffee()):
+        rgb = scene[:256, :256].astype(np.float32) / 127.5 - 1
+        camera = Camera.at_iso(iso)
+        taken, clean = (
+            simulate_camera(rgb, one, seed=2) for one in (camera, camera.without_noise())
+        )
+        truth = float(np.sqrt(np.mean((taken - clean) ** 2)))
+        found = float(np.sqrt(np.mean(estimate_noise(taken) ** 2)))
+        assert truth / 1.5 < found < 1.5 * truth
 
 
 @pytest.mark.parametrize("kind", ["auto", "white", "camera"])
