@@ -1,7 +1,7 @@
 """How time follows the edited area: the engine's regions against the full frame.
 
 Both runs are of the same request, by the same sampler, in the same process, one after the
-other; the full-frame run goes by tiles too, so that it needs no more memory.
+other; the full-frame run takes the picture in one piece.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.progress import track
 from torch import Tensor
 
 from differential_diffusion.core import Plan, PositionalNoise
-from differential_diffusion.engine import RegionalDenoiser, run_plan, windows_over
+from differential_diffusion.engine import run_plan
 from differential_diffusion.models import DenoiserModel
 
 from . import common
@@ -47,15 +47,9 @@ def box(side: int, percent: float) -> Tensor:
     return strength
 
 
-def full_frame(plan: Plan, model: DenoiserModel, tile: int = 1024) -> Tensor:
-    """The plan with the network run on every pixel at every step, by tiles."""
+def full_frame(plan: Plan, model: DenoiserModel) -> Tensor:
+    """The plan with the network run on the whole picture at every step."""
     height, width = plan.image.shape[-2:]
-    if model.halo is not None:
-        everywhere = torch.ones(height, width, dtype=torch.bool)
-        windows = windows_over(everywhere, stride=model.stride, halo=model.halo, tile=tile)
-        tiled = RegionalDenoiser(model.denoiser, windows, model.halo)
-        # A plain function is not told which pixels move, so no tile is ever skipped.
-        model = model.with_denoiser(lambda x, sigma: tiled(x, sigma))
     return model.run(plan, PositionalNoise(plan.seeds, model.channels, height, width))
 
 

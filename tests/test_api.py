@@ -221,3 +221,27 @@ def test_settings_of_loading_do_not_go_with_a_loaded_model(tiny: DenoiserModel) 
     for settings, name in (({"precision": "bf16"}, "precision"), ({"config": "a.json"}, "config")):
         with pytest.raises(dd.InputError, match=f"{name} was given with a model that is loaded"):
             dd.load_model(model, **settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_denoiser_takes_any_float_and_gives_it_back(
+    tiny: DenoiserModel, dtype: torch.dtype
+) -> None:
+    x, sigma = torch.rand(1, 3, 16, 16), torch.full((1, 1, 1, 1), 0.2)
+    made = tiny.denoiser(x.to(dtype), sigma.to(dtype))
+    assert made.dtype == dtype
+    torch.testing.assert_close(made.float(), tiny.denoiser(x, sigma), atol=5e-3, rtol=0)
+
+
+def test_deviation_is_withheld_where_samples_cannot_differ(tiny: DenoiserModel) -> None:
+    """From noise that is there already, a deterministic solver draws one picture every time."""
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    soft = {"noise_level_8bit": 25, "samples": 3, "steps": 4, "model": tiny}
+    result = dd.inpaint(image, 0.1, **soft)
+    np.testing.assert_array_equal(result.images[0], result.images[1])
+    assert result.std is None
+    assert any("no deviation" in note for note in result.notes)
+    sampled = dd.inpaint(image, 0.1, solver="dpmpp_2m_sde", **soft | {"steps": 60})
+    assert sampled.std is not None
+    assert sampled.std.mean() > 0.1
+    assert dd.restore(image, damage=np.eye(32), **soft).std is None

@@ -7,9 +7,10 @@ objects (arrays, PIL images, tensors), and such a request refuses to serialise.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticSerializationError
 
 from .errors import InputError
 
@@ -23,6 +24,15 @@ class MapSpec(BaseModel):
 
     source: str
     params: dict[str, Any] = Field(default_factory=dict)
+
+
+def _named_map(value: Any) -> Any:
+    """A `MapSpec` where a mapping such as JSON's stands for one."""
+    return MapSpec(**value) if isinstance(value, dict) and "source" in value else value
+
+
+MapLike = Annotated[Any, BeforeValidator(_named_map)]
+"""A strength map as the user gives it: number, array, picture, path, or a source by name."""
 
 
 class Request(BaseModel):
@@ -82,14 +92,20 @@ class Request(BaseModel):
                     f"the request's {name} is a {type(value).__name__}, which JSON cannot hold: "
                     "save it to a file and give the path"
                 )
-        return self.model_dump_json(indent=2)
+        try:
+            return self.model_dump_json(indent=2)
+        except PydanticSerializationError:
+            raise InputError(
+                "a named map of the request has a parameter that JSON cannot hold: use plain "
+                "numbers, texts and lists"
+            ) from None
 
 
 class EditRequest(Request):
     """Change each pixel as much as `strength` says (0 keeps it, 1 may change it completely)."""
 
     task: Literal["edit"] = "edit"
-    strength: Any
+    strength: MapLike
     invert: bool = False
 
     external: ClassVar[tuple[str, ...]] = ("image", "model", "strength")
@@ -103,7 +119,7 @@ class InpaintRequest(Request):
     """
 
     task: Literal["inpaint"] = "inpaint"
-    mask: Any
+    mask: MapLike
     invert: bool = False
     noise_level_8bit: Any = 0.0
 
@@ -138,21 +154,12 @@ class RestoreRequest(Request):
     task: Literal["restore"] = "restore"
     mode: Literal["light", "standard"] = "standard"
     noise_level_8bit: Any = "auto"
-    damage: Any = "auto"
+    damage: MapLike = "auto"
 
     external: ClassVar[tuple[str, ...]] = ("image", "model", "noise_level_8bit", "damage")
 
 
-AnyRequest = Annotated[
-    EditRequest | InpaintRequest | DenoiseRequest | RestoreRequest, Field(discriminator="task")
-]
-
-REQUESTS: dict[str, type[Request]] = {
-    cls.model_fields["task"].default: cls for cls in get_args(get_args(AnyRequest)[0])
-}
-
-
-def build(cls: type[Request], **fields: Any) -> Any:
+def build(cls: type[Request], /, **fields: Any) -> Any:
     """Construct a request; bad fields become an `InputError` of one sentence."""
     try:
         return cls(**fields)
@@ -162,6 +169,8 @@ def build(cls: type[Request], **fields: Any) -> Any:
         if first["type"] == "extra_forbidden":
             known = ", ".join(cls.model_fields)
             raise InputError(f"'{key}' is no setting of {cls.__name__}: use {known}") from None
+        if first["type"] == "missing":
+            raise InputError(f"{cls.__name__} needs '{key}': give it") from None
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "value_error":
             raise InputError(message) from None

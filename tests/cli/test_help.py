@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import differential_diffusion as dd
 from differential_diffusion.cli import app
 from differential_diffusion.cli.common import Settings
-from differential_diffusion.schema import REQUESTS, DenoiseRequest, Request
+from differential_diffusion.schema import DenoiseRequest, Request
+from differential_diffusion.tasks import TASKS
 
 COMMANDS = ("edit", "inpaint", "denoise", "restore", "task", "map", "train", "doctor")
 
@@ -52,7 +53,7 @@ def test_every_setting_of_a_request_has_an_option() -> None:
     """One that is added to the requests must be added here, or left out on purpose."""
     shared = set(Request.model_fields) - {"task", "image"}
     assert shared <= set(Settings.__dataclass_fields__)
-    for name, request in REQUESTS.items():
+    for name, request in ((name, task.request) for name, task in TASKS.items()):
         own = {key.replace("noise_level_8bit", "noise") for key in request.model_fields}
         options = {parameter.name for parameter in get_command(app).commands[name].params}
         assert own - {"task", "image"} <= options

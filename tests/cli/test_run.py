@@ -106,6 +106,12 @@ def test_a_task_by_name_is_what_its_own_command_makes(run: Command, folder: Path
     assert run(*named, "-o", "b.png").exit_code == 0
     np.testing.assert_array_equal(pixels(folder / "a.png"), pixels(folder / "b.png"))
     for bad, says in (
+        ((*named, "--set", "task=edit"), "--set task says again"),
+        ((*named, "--set", "images=x"), "'images' is no setting of DenoiseRequest"),
+        ((*named, "--set", "settings=x"), "'settings' is no setting of DenoiseRequest"),
+        ((*named, "--set", "cls=1"), "'cls' is no setting of DenoiseRequest"),
+        ((*named, "--set", "seed=2020-13-45"), "not valid YAML"),
+        (("task", "edit", "photo.png"), "EditRequest needs 'strength'"),
         (("task", "paint", "photo.png"), "'paint' is no task: use one of edit"),
         ((*named, "--set", "noise=3"), "'noise' is no setting of DenoiseRequest"),
         ((*named, "--seed", "1", "--set", "seed=2"), "--set seed says again"),
@@ -114,6 +120,16 @@ def test_a_task_by_name_is_what_its_own_command_makes(run: Command, folder: Path
         done = run(*bad)
         assert done.exit_code == 2
         assert says in done.stderr
+
+
+def test_a_format_without_alpha_is_refused_before_any_work(run: Command, folder: Path) -> None:
+    Image.new("RGBA", (20, 20), (10, 20, 30, 40)).save(folder / "alpha.png")
+    done = run("denoise", "alpha.png", "-o", "out.jpg", "--model", "there-is-none")
+    assert done.exit_code == 2
+    done = run("denoise", "alpha.png", "-o", "out.jpg")
+    assert done.exit_code == 2
+    assert "JPEG cannot hold alpha: name an output that ends in .png" in done.stderr
+    assert not (folder / "out.jpg").exists()
 
 
 def test_a_task_that_was_added_needs_no_command(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from differential_diffusion.core.plan import Plan
 from differential_diffusion.errors import InputError
-from differential_diffusion.schema import REQUESTS, Request, build
+from differential_diffusion.schema import EditRequest, MapSpec, Request, build
 from differential_diffusion.tasks import TASKS, TaskInput
 
 HALF = np.zeros((20, 32), dtype=np.float32)
@@ -30,7 +30,8 @@ def run(plan: Plan) -> Tensor:
 
 
 def test_every_task_has_a_request_and_the_other_way_round() -> None:
-    assert {name: task.request for name, task in TASKS.items()} == REQUESTS
+    for name, task in TASKS.items():
+        assert task.request.model_fields["task"].default == name
     assert NEEDS.keys() == TASKS.keys()
     assert all(task.description for task in TASKS.values())
 
@@ -39,7 +40,7 @@ def test_every_task_has_a_request_and_the_other_way_round() -> None:
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("name", TASKS)
 def test_outputs_have_the_stated_shapes(name: str, grey: bool, samples: int) -> None:
-    request = build(REQUESTS[name], image="x.png", samples=samples, **NEEDS[name])
+    request = build(TASKS[name].request, image="x.png", samples=samples, **NEEDS[name])
     given = TaskInput(torch.rand(1, 1, 20, 32).expand(1, 3, 20, 32).contiguous(), grey)
     output = TASKS[name].perform(request, given, run)
     assert output.samples.shape == (samples, 3, 20, 32)
@@ -55,13 +56,28 @@ def test_requests_travel_as_json_unless_they_hold_objects(name: str) -> None:
     paths: dict[str, Any] = dict.fromkeys(NEEDS[name], "map.png")
     if name in ("denoise", "restore"):
         paths["noise_level_8bit"] = 12.5
-    request: Request = build(REQUESTS[name], image="x.png", seed=7, **paths)
-    assert REQUESTS[name].model_validate_json(request.to_json()) == request
+    request: Request = build(TASKS[name].request, image="x.png", seed=7, **paths)
+    assert TASKS[name].request.model_validate_json(request.to_json()) == request
     with pytest.raises(InputError, match="JSON cannot hold"):
-        build(REQUESTS[name], image=np.zeros((2, 2)), **paths).to_json()
+        build(TASKS[name].request, image=np.zeros((2, 2)), **paths).to_json()
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_unknown_settings_are_refused_by_name(name: str) -> None:
     with pytest.raises(InputError, match="'step' is no setting of"):
-        build(REQUESTS[name], image="x.png", step=3, **NEEDS[name])
+        build(TASKS[name].request, image="x.png", step=3, **NEEDS[name])
+
+
+def test_a_named_map_travels_as_json() -> None:
+    spec = MapSpec(source="linear", params={"angle": 90})
+    request = build(EditRequest, image="x.png", strength=spec)
+    assert EditRequest.model_validate_json(request.to_json()) == request
+    assert build(EditRequest, image="x.png", strength=spec.model_dump()) == request
+    odd = MapSpec(source="boxes", params={"boxes": object()})
+    with pytest.raises(InputError, match="JSON cannot hold"):
+        build(EditRequest, image="x.png", strength=odd).to_json()
+
+
+def test_a_missing_field_is_named_alone() -> None:
+    with pytest.raises(InputError, match=r"^EditRequest needs 'strength': give it$"):
+        build(EditRequest, image=np.zeros((2, 2)))

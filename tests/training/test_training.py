@@ -216,6 +216,26 @@ def test_resuming_with_another_configuration_names_the_key(
         run(settings | change, tmp_path)
 
 
+def test_resuming_with_other_pictures_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(settings["data"]["path"], folder)
+    settings |= {"data": settings["data"] | {"path": str(folder)}, "steps": 2}
+    run(settings, tmp_path)
+    moved = folder.rename(tmp_path / "moved")
+    settings |= {"data": settings["data"] | {"path": str(moved)}, "steps": 4}
+    run(settings, tmp_path)
+    Image.new("RGB", (40, 40)).save(moved / "another.png")
+    with pytest.raises(InputError, match="are not those that the run"):
+        run(settings | {"steps": 6}, tmp_path)
+
+
+def test_steps_to_keep_are_kept(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings["checkpoint"] = {"every": 4, "keep": 1, "keep_steps": [3, 4]}
+    run(settings, tmp_path)
+    kept = [folder.name[-2:] for folder in list_checkpoints(Path(settings["output"]))]
+    assert kept == ["03", "04", "12"]
+
+
 def test_resuming_may_train_longer_and_needs_no_init_from(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:

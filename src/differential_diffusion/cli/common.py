@@ -131,9 +131,10 @@ class Settings:
             help="cpu, cuda, cuda:N or mps [default: the best present].", rich_help_panel=_MODEL
         ),
     ] = None
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=_MODEL)] = (
-        "auto"
-    )
+    precision: Annotated[
+        str | None,
+        typer.Option(help="auto, fp32 or bf16 [default: auto].", rich_help_panel=_MODEL),
+    ] = None
     tile: Annotated[
         int | None,
         typer.Option(
@@ -200,7 +201,7 @@ def key_value(option: str, text: str) -> tuple[str, Any]:
         raise InputError(f"{option} '{text}' is not KEY=VALUE, such as {option} steps=20.")
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
         raise InputError(f"{option} '{text}' has a value that is not valid YAML.") from None
 
 

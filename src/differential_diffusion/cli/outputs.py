@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..images import Picture
 
 # Of these, a result has the format of its input; of the others, it is a PNG, which loses nothing.
 _KEPT_SUFFIXES = {".png", ".tif", ".tiff", ".webp", ".bmp", ".npy"}
@@ -20,6 +24,20 @@ class Target:
     output: Path
     preview: Path | None
     map_out: Path | None
+
+    def check_holds(self, picture: Picture) -> None:
+        """Refuse a format that the result will not fit, before the result is made.
+
+        Raises:
+            InputError: The picture has alpha and the format of its output has not.
+        """
+        from ..images.formats import FORMATS, format_of
+
+        name = format_of(self.output)
+        if picture.alpha is not None and not FORMATS[name].alpha:
+            raise InputError(
+                f"{name} cannot hold alpha: name an output that ends in .png, .tif or .webp."
+            )
 
     def outputs(self, count: int) -> list[Path]:
         """Names for `count` results: the name itself, or numbered from 1."""

@@ -48,7 +48,8 @@ def edit(
     settings: Settings,
 ) -> None:
     """Change each pixel as much as its strength says; strength 0 keeps it bit for bit."""
-    _run("edit", images, settings, strength=number_or_file("--strength", strength), invert=invert)
+    given = {"strength": number_or_file("--strength", strength), "invert": invert}
+    _run("edit", images, settings, given)
 
 
 @with_settings
@@ -69,8 +70,8 @@ def inpaint(
     settings: Settings,
 ) -> None:
     """Fill the holes that a mask shows, in a clean or a noisy photograph."""
-    area = number_or_file("--mask", mask)
-    _run("inpaint", images, settings, mask=area, invert=invert, **_noise_level(noise))
+    given = {"mask": number_or_file("--mask", mask), "invert": invert}
+    _run("inpaint", images, settings, given | _noise_level(noise))
 
 
 @with_settings
@@ -80,7 +81,7 @@ def denoise(images: Images, noise: Noise = None, *, settings: Settings) -> None:
     One result is the posterior mean, the most accurate guess; several are samples of what the
     picture may have been.
     """
-    _run("denoise", images, settings, **_noise_level(noise))
+    _run("denoise", images, settings, _noise_level(noise))
 
 
 @with_settings
@@ -102,10 +103,10 @@ def restore(
     settings: Settings,
 ) -> None:
     """Find noise, scratches, dust and missing patches in a photograph, and mend them."""
-    given = _noise_level(noise)
+    given = {"mode": mode} | _noise_level(noise)
     if damage not in (None, "auto"):
         given["damage"] = number_or_file("--damage", damage)
-    _run("restore", images, settings, mode=mode, **given)
+    _run("restore", images, settings, given)
 
 
 @with_settings
@@ -131,9 +132,9 @@ def task(
     given = dict(key_value("--set", text) for text in field or [])
     common = settings.request_fields()
     for key in given:
-        if key in {*common, "image", "model"}:
+        if key in {*common, "image", "model", "task"}:
             raise InputError(f"--set {key} says again what the command line says: leave it out.")
-    _run(name, images, settings, **given)
+    _run(name, images, settings, given)
 
 
 def _noise_level(text: str | None) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def _noise_level(text: str | None) -> dict[str, Any]:
     return {"noise_level_8bit": level}
 
 
-def _run(task: str, images: list[str], settings: Settings, **given: Any) -> None:
+def _run(task: str, images: list[str], settings: Settings, given: dict[str, Any]) -> None:
     from ..models import load_model
     from ..schema import build
     from ..tasks import TASKS
@@ -228,6 +229,7 @@ def _one(
     each = request.estimate == "sample"
     target = targets.of(source, request.samples if each else 1)
     picture = read(source)
+    target.check_holds(picture)
     result = execute(request.model_copy(update={"image": picture}), on_progress=on_progress)
     results = result.pictures if each else (result.picture,)
     files = target.outputs(len(results))

@@ -81,8 +81,13 @@ def _result(
     several = len(pictures) > 1
     averaged = several and request.estimate == "mean"
     chosen = picture.replaced(output.samples.mean(dim=0), keep) if averaged else pictures[0]
-    std = None
-    if several:
+    std, notes = None, list(output.notes)
+    if several and not output.spread:
+        notes.append(
+            "no deviation between samples: where the picture was noisy they agree more than they "
+            "should; denoise it with samples, or inpaint with the solver dpmpp_2m_sde"
+        )
+    elif several:
         values = output.samples.mean(1, keepdim=True) if picture.is_grey else output.samples
         std = (values.clamp(-1, 1).std(dim=0).mean(dim=0) * 127.5).numpy()
         std[keep] = 0.0
@@ -102,5 +107,5 @@ def _result(
         std=std,
         noise_level_8bit=noise,
         damage=None if output.damage is None else output.damage[0, 0].numpy(),
-        notes=tuple(output.notes) + tuple(chosen.notes),
+        notes=(*notes, *chosen.notes),
     )

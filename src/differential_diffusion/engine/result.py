@@ -28,7 +28,8 @@ class Result:
         seconds: wall time without loading the model.
         evaluations: network evaluations, over all samples.
         std: (H,W) float32, standard deviation over the samples on the 8-bit scale, mean over
-            channels; None with fewer than two samples.
+            channels; None with fewer than two samples, or where these do not spread as the
+            posterior does.
         noise_level_8bit: (H,W) float32, the noise found or given, where the task has one.
         damage: (H,W) float32 in [0,1], the damage found or given, where the task has one.
         notes: sentences on what was found or converted.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from ..core.noise import PositionalNoise, Window
@@ -106,15 +105,19 @@ def run_plan(
             )
         )
     steps = len(model.path(part)) if isinstance(model, DenoiserModel) else 1
-    results = []
+    results = plan.image.new_empty(len(plan.seeds), *plan.image.shape[1:])
     for sample, seed in enumerate(plan.seeds):
         last = 0
         meter.begin(sample, steps)
         noise = PositionalNoise((seed,), model.channels, height, width, box)
         moved = model.run(replace(part, seeds=(seed,)), noise, count)
-        results.append(moved if part is plan else _put_back(plan.image, box, moved))
+        if part is plan:
+            results[sample] = moved[0]
+        else:
+            results[sample] = plan.image[0]
+            crop_map(results, box)[sample] = moved[0]
         meter.finish()
-    return torch.cat(results) if len(results) > 1 else results[0]
+    return results
 
 
 def _active_windows(plan: Plan, model: DenoiserModel, halo: int, tile: int) -> list[Window]:
@@ -140,10 +143,3 @@ def _within(window: Window, box: Window) -> Window:
     """A window of the picture in the coordinates of a box around it."""
     top, left = window.top - box.top, window.left - box.left
     return Window(top, left, top + window.height, left + window.width)
-
-
-def _put_back(image: Tensor, box: Window, part: Tensor) -> Tensor:
-    """A copy of the picture with the box's part replaced."""
-    result = image.clone()
-    crop_map(result, box).copy_(part)
-    return result

@@ -152,9 +152,10 @@ def _flat_patches(image: Array) -> Mask:
     """Connected areas of one exact colour whose edge is hard nearly all round."""
     height, width, channels = image.shape
     fine = np.rint((image + 1) * (4 * 127.5)).astype(np.int64)
-    code = fine[..., 0]
+    code = fine[..., 0].copy()
     for channel in range(1, channels):
         code = code * 2048 + fine[..., channel]
+    del fine
     regions = label(code, background=-1, connectivity=1)
     area = np.bincount(regions.ravel())
     wide = np.flatnonzero(area >= _PATCH_AREA)

@@ -36,7 +36,7 @@ def from_file(path: str | os.PathLike[str], *, invert: bool = False) -> Strength
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"path is {path!r}: give the path of an image file.")
-    path = Path(path)
+    path = Path(path).expanduser()
     invert = _check.flag("invert", invert)
     if not path.is_file():
         raise InputError(f"'{path}' is no file: give the path of a strength map.")

@@ -29,7 +29,7 @@ class DenoiserModel:
 
     Attributes:
         name: what the model was loaded as.
-        denoiser: (x, sigma) -> E[x0 | x], tensors on `device`.
+        denoiser: (x, sigma) -> E[x0 | x], in the dtype and on the device of x.
         channels: image channels.
         stride: crops must start at multiples of it, in pixels.
         halo: margin that makes a crop exact, in pixels; None if the model is not local.
@@ -120,7 +120,12 @@ def from_checkpoint(
     network, described = load_checkpoint(weights, config)
     network = network.to(device).requires_grad_(False)
     half = precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
-    denoiser = edm(_autocast(network, device) if half else network, described.sigma_data)
+    inner = edm(_autocast(network, device) if half else network, described.sigma_data)
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        """Whatever dtype and device x has, the network computes on its own."""
+        return inner(x.to(device, torch.float32), sigma.to(device, torch.float32)).to(x)
+
     return DenoiserModel(
         name=name,
         denoiser=denoiser,

@@ -74,7 +74,9 @@ def load_model(
         )
     described = Path(config).resolve() if config is not None else None
     backend, rest = _resolve(str(reference))
-    where, written = (str(Path(rest).resolve()), _written(Path(rest))) if rest else ("", 0)
+    path = Path(rest).expanduser()
+    here = bool(rest) and path.exists()  # else a name that only the backend understands
+    where, written = (str(path.resolve()), _written(path)) if here else (rest, 0)
     return _load(backend, where, described, str(choose_device(device)), precision, written)
 
 
@@ -115,7 +117,7 @@ def _resolve(reference: str) -> tuple[str, str]:
         return reference, ""
     if colon and prefix in MODELS:
         return prefix, rest
-    path = Path(reference)
+    path = Path(reference).expanduser()
     if path.is_dir():
         if (path / CONFIG_FILE).is_file():
             return "checkpoint", reference

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..core.noise import PositionalNoise, derive_seed
 from ..core.plan import Plan, Run
+from ..core.solvers import SOLVERS
 from ..errors import InputError
 from ..maps import StrengthMap, make_map
 from ..maps.noise import estimate_noise
@@ -52,6 +53,8 @@ class TaskOutput:
         noise: σ found or given, (1,1,H,W) or (1,1,1,1), where the task deals with noise.
         damage: (1,1,H,W) in [0,1], damage found or given, where the task deals with damage.
         notes: sentences for the user.
+        spread: whether the samples differ as much as they should: by the posterior of the noise
+            that is in the picture, or by the noise that was added.
     """
 
     samples: Tensor
@@ -60,6 +63,7 @@ class TaskOutput:
     noise: Tensor | None = None
     damage: Tensor | None = None
     notes: tuple[str, ...] = ()
+    spread: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) ->
         left_out = None if ignore is None else ignore[0, 0].numpy()
         sigma = estimate_noise(pixels, ignore=left_out)
         return torch.from_numpy(sigma)[None, None].float()
-    if isinstance(value, str | Path) and not Path(value).exists():
+    if isinstance(value, str | Path) and not Path(value).expanduser().exists():
         raise InputError(
             f"noise_level_8bit is '{value}': give a number, a map, its file, or 'auto'"
         )
@@ -144,6 +148,14 @@ def colour_noise(source: TaskInput, noise: Tensor, seed: int) -> tuple[Tensor, T
 def needs_colour_noise(source: TaskInput, noise: Tensor) -> bool:
     """Whether an RGB model must be shown more than the picture: it is grey and noisy."""
     return source.grey and bool((noise > 0).any())
+
+
+def spreads(request: Request, noise: Tensor) -> bool:
+    """Whether samples from a picture with this noise in it differ as the posterior does.
+
+    A solver of another law draws one and the same picture from noise that is already there.
+    """
+    return SOLVERS[request.solver]().law == "posterior" or not bool((noise > 0).any())
 
 
 def draw(

@@ -53,7 +53,8 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     still = (noise > 0) & (damage == 0)
     keep = (damage == 0) & ~still
     touched = torch.maximum(damage, still.float())
-    return TaskOutput(samples, keep, touched, noise, damage, _notes(damage, noise))
+    spread = not bool(still.any())  # the second pass takes a mean
+    return TaskOutput(samples, keep, touched, noise, damage, _notes(damage, noise), spread)
 
 
 def _noise(request: RestoreRequest, source: TaskInput, ignore: Tensor | None = None) -> Tensor:

@@ -137,7 +137,7 @@ class TrainingConfig(_Section):
 
 # What a resumed run may change: nothing of it decides what a step computes, but for `steps`
 # (training longer) and the schedule that ends with them.
-_FREE = {"output", "steps", "precision", "compile", "init_from", "validation", "checkpoint"}
+_FREE = {"output", "steps", "compile", "init_from", "validation", "checkpoint"}
 _FREE_KEYS = {"data.path", "data.workers", "optimizer.decay"}
 
 
@@ -173,7 +173,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise InputError(f"cannot read the configuration '{path}': {reason}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise InputError(

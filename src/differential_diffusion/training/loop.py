@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -180,6 +181,7 @@ class _Run:
         self.bare, self.step, self.seconds = network, 0, 0.0
         if existing:
             self._resume(existing[-1], optimizers)
+        self._forget_after(self.step)
         self.network = self.accelerator.prepare(network)
         self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
         self.forward = torch.compile(self.network) if config.compile else self.network
@@ -211,9 +213,18 @@ class _Run:
                 f"the run in '{self.config.output}' was started with another '{key}': set it "
                 "back, or choose another output, with init_from to start from these weights"
             )
+        if info.get("data", self._data_digest()) != self._data_digest():
+            raise InputError(
+                f"the pictures in '{self.config.data.path}' are not those that the run in "
+                f"'{self.config.output}' was started with: restore them, or choose another output"
+            )
         load_state(folder, self.bare, self.ema.module, optimizers)
         self.step, self.seconds = int(info["step"]), float(info["seconds"])
-        self._forget_after(self.step)
+
+    def _data_digest(self) -> str:
+        """What tells one set of training pictures from another: names and sizes."""
+        listed = sorted(f"{image.name} {image.pixels.shape}" for image in self.train_images)
+        return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
     def _forget_after(self, step: int) -> None:
         """Drop the metrics of steps that are about to be run again."""
@@ -278,13 +289,13 @@ class _Run:
             progress = Progress(self.step, config.steps, mean_loss, speed, factor)
             if self._due(config.validation.every):
                 progress.metrics = self._validate(progress)
-            if self._due(config.checkpoint.every):
+            if self._due(config.checkpoint.every, config.checkpoint.keep_steps):
                 self._save()
             yield progress
 
-    def _due(self, every: int) -> bool:
-        last = self.step == self.config.steps
-        return self.accelerator.is_main_process and (self.step % every == 0 or last)
+    def _due(self, every: int, also: tuple[int, ...] = ()) -> bool:
+        due = self.step % every == 0 or self.step in (self.config.steps, *also)
+        return self.accelerator.is_main_process and due
 
     def _update(self, x0: Tensor) -> float:
         config, device = self.config, self.accelerator.device
@@ -363,6 +374,7 @@ class _Run:
         info = {
             "step": self.step,
             "seconds": self.seconds,
+            "data": self._data_digest(),
             "config": config.model_dump(mode="json"),
         }
         folder = checkpoint_folder(config.output, self.step)
