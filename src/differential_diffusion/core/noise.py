@@ -238,7 +238,8 @@ def shape_noise(
     luma = spectrum.mean(1, keepdim=True)
     chroma = chroma_gain * (spectrum - luma) * torch.exp(decay * chroma_blur.square())
     luma = luma * torch.exp(decay * luma_blur.square())
-    return gain * torch.fft.irfft2(luma + chroma, s=(height, width))
+    shaped: Tensor = torch.fft.irfft2(luma + chroma, s=(height, width))
+    return gain * shaped
 
 
 def _smooth_field(height: int, width: int, rng: torch.Generator) -> Tensor:

@@ -211,7 +211,8 @@ def simulate_camera(rgb: NDArray[np.floating], camera: Camera | None = None, *, 
     gains = np.array([camera.red_gain, 1.0, camera.blue_gain], np.float32)
     scene = decode_srgb(np.clip((rgb + 1) / 2, 0, 1)) / gains
     if camera.optics > 0:
-        scene = cv2.GaussianBlur(scene, (0, 0), camera.optics, borderType=cv2.BORDER_REFLECT_101)
+        blurred = cv2.GaussianBlur(scene, (0, 0), camera.optics, borderType=cv2.BORDER_REFLECT_101)
+        scene = np.asarray(blurred, np.float32)
     red, blue = _bayer_sites(*rgb.shape[:2])
     mosaic = np.where(red, scene[..., 0], np.where(blue, scene[..., 2], scene[..., 1]))
 

@@ -326,7 +326,7 @@ class _Run:
         config, device, share = self.config, self.accelerator.device, len(x0)
         processes, index = self.accelerator.num_processes, self.accelerator.process_index
         rng = generator(_STREAM_FIELDS, config.seed, self.step)
-        sigma = self.fields.sample(share * processes, *x0.shape[-2:], rng)
+        sigma = self.fields.sample(share * processes, x0.shape[-2], x0.shape[-1], rng)
         kind = device.type if device.type == "cuda" else "cpu"
         rng = generator(_STREAM_NOISE, config.seed, self.step, device=kind)
         noise = torch.randn(share * processes, *x0.shape[1:], generator=rng, device=kind)
