@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import PydanticSerializationError
 
 from .errors import InputError
 
@@ -94,7 +93,7 @@ class Request(BaseModel):
                 )
         try:
             return self.model_dump_json(indent=2)
-        except PydanticSerializationError:
+        except ValueError:  # pydantic's PydanticSerializationError is one
             raise InputError(
                 "a named map of the request has a parameter that JSON cannot hold: use plain "
                 "numbers, texts and lists"
