@@ -285,6 +285,33 @@ def test_two_processes_train_what_one_trains(settings: dict[str, Any], tmp_path:
         assert (shared[name] - alone[name]).norm() <= 0.02 * moved + 1e-7, name
 
 
+def test_a_network_that_grew_starts_as_what_it_grew_from(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    run(settings, tmp_path)
+    small = Path(settings["output"]) / "final"
+    grown = settings | {
+        "output": str(tmp_path / "grown"),
+        "init_from": str(small),
+        "steps": 1,
+        "network": settings["network"] | {"blocks": [2, 3]},
+        "optimizer": {"learning_rate": 1e-12, "muon_learning_rate": 1e-12, "warmup_steps": 0},
+    }
+    run(grown, tmp_path)
+    x, sigma = torch.rand(1, 3, 24, 24), torch.full((1, 1, 24, 24), 0.3)
+    before, after = (
+        load_model(folder, device="cpu", precision="fp32").denoiser(x, sigma)
+        for folder in (small, tmp_path / "grown" / "final")
+    )
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match="only the numbers of blocks may grow"):
+        wider = {
+            "output": str(tmp_path / "wide"),
+            "network": {"channels": [24, 24], "blocks": [1, 1]},
+        }
+        run(grown | wider, tmp_path)
+
+
 def test_schedule() -> None:
     plain = OptimizerConfig(warmup_steps=10, decay=1.0)
     factors = [learning_rate_factor(step, 100, plain) for step in range(101)]

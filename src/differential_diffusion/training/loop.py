@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -238,13 +238,16 @@ class _Run:
 
     @staticmethod
     def _warm_start(network: SigmaMapUNet, source: Path) -> None:
+        """Take over weights; blocks that the source lacks stay as they begin, as identities."""
         loaded, _ = load_checkpoint(source)
-        try:
-            network.load_state_dict(loaded.state_dict())
-        except RuntimeError:
+        shape, wanted = loaded.config, network.config
+        alike = shape.channels == wanted.channels and replace(wanted, blocks=shape.blocks) == shape
+        if not alike or any(a > b for a, b in zip(shape.blocks, wanted.blocks, strict=True)):
             raise InputError(
-                f"init_from '{source}' has another shape than the network of this configuration"
-            ) from None
+                f"init_from '{source}' has another shape than the network of this configuration: "
+                "only the numbers of blocks may grow"
+            )
+        network.load_state_dict(loaded.state_dict(), strict=False)
 
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, _count: Any) -> None:
