@@ -304,12 +304,10 @@ def test_a_network_that_grew_starts_as_what_it_grew_from(
         for folder in (small, tmp_path / "grown" / "final")
     )
     torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    network = {"channels": [24], "blocks": [1]}
+    wider = grown | {"output": str(tmp_path / "wide"), "network": network}
     with pytest.raises(InputError, match="only the numbers of blocks may grow"):
-        wider = {
-            "output": str(tmp_path / "wide"),
-            "network": {"channels": [24, 24], "blocks": [1, 1]},
-        }
-        run(grown | wider, tmp_path)
+        run(wider, tmp_path)
 
 
 def test_schedule() -> None:
