@@ -45,7 +45,7 @@ class Settings:
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Length of the whole noise ladder [default: 20; denoise: 150].",
+            help="Length of the whole noise ladder [default: 20; denoise: 150; restore: 4].",
             rich_help_panel=_HOW,
         ),
     ] = None
