@@ -31,10 +31,10 @@ def find_specks(image: Array, sigma: Array, *, long: bool = True, round_: bool =
     """
     pixels = np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
     background = cv2.medianBlur(pixels, _BACKGROUND).reshape(image.shape)
-    background = background.astype(np.float32) * np.float32(_LEVEL) - 1
+    del pixels
     found = np.zeros(image.shape[:2], bool)
-    for sign in (np.float32(1), np.float32(-1)):
-        opacity, core, area = _candidates(sign * image, sign * background, sigma)
+    for sign in (1, -1):
+        opacity, core, area = _candidates(image, background, sign, sigma)
         labels, count = ndimage.label(area, np.ones((3, 3)))
         if count:
             stretched = _is_long(labels, count)
@@ -48,15 +48,29 @@ def find_specks(image: Array, sigma: Array, *, long: bool = True, round_: bool =
     return found
 
 
-def _candidates(image: Array, background: Array, sigma: Array) -> tuple[Array, Mask, Mask]:
-    """Opacity of white, pixels of white in thin areas, and the areas around such pixels."""
-    rise = image - background
-    opacity = (rise / np.maximum(1 - background, 0.02)).min(-1)
-    extreme = (image >= _EXTREME).all(-1)
+def _candidates(
+    image: Array, background: NDArray[np.uint8], sign: int, sigma: Array
+) -> tuple[Array, Mask, Mask]:
+    """Opacity of white (sign 1) or black (-1), its pixels in thin areas, and the areas around.
+
+    Channels are taken one at a time: three at once would be the most memory that a restoration
+    takes.
+    """
+    shape, channels = image.shape[:2], image.shape[2]
+    opacity, highest = np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32)
+    mean, extreme = np.zeros(shape, np.float32), np.ones(shape, bool)
+    for index in range(channels):
+        value = sign * image[..., index]
+        around = sign * (background[..., index] * np.float32(_LEVEL) - 1)
+        rise = value - around
+        np.maximum(highest, rise, out=highest)
+        mean += rise / channels
+        np.minimum(opacity, rise / np.maximum(1 - around, 0.02), out=opacity)
+        extreme &= value >= _EXTREME
     square = np.ones((_THICK, _THICK), np.uint8)
     thick = cv2.morphologyEx(np.asarray(extreme, np.uint8), cv2.MORPH_OPEN, square) > 0
-    core = extreme & ~thick & (rise.max(-1) > np.maximum(32 * _LEVEL, 4 * sigma))
-    area = (opacity > 0.4) & (rise.mean(-1) > np.maximum(16 * _LEVEL, 2.5 * sigma)) & ~thick
+    core = extreme & ~thick & (highest > np.maximum(32 * _LEVEL, 4 * sigma))
+    area = (opacity > 0.4) & (mean > np.maximum(16 * _LEVEL, 2.5 * sigma)) & ~thick
     return opacity, core, area | core
 
 
