@@ -1,14 +1,15 @@
 """From band energies to noise levels: statistics that do not take texture for noise.
 
-One model of a cell: in ring k the energy is  e_k = p_k θ + t_k, with θ the noise variance, p_k
-the share of the noise spectrum in that ring (1 for white noise) and t_k texture. Texture falls
-with frequency: t_k = κ t_j for the next lower ring j, with κ known from photographs up to a
-spread. Hence
+White noise, by a model of a cell: in ring k the energy is  e_k = θ + t_k, with θ the noise
+variance and t_k texture. Texture falls with frequency: t_k = κ t_j for the next lower ring j, with
+κ known from photographs up to a spread. Hence
 
-    θ = (e_k - κ e_j) / (p_k - κ p_j),    deviation by texture: spread * t_j / (p_k - κ p_j),
+    θ = (e_k - κ e_j) / (1 - κ),    deviation by texture: spread * t_j / (1 - κ),
 
 one estimate for each ring, with its own uncertainty: tiny in chroma, where photographs have
 little texture, and large for luma on grass.
+
+A camera's noise, by the flattest parts at each intensity and the curve that cameras leave.
 """
 
 from __future__ import annotations
@@ -19,11 +20,18 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from ._bands import COUNTS, Bands
 
-__all__ = ["Evidence", "flat_spectrum", "gather", "level_field", "level_of_intensity"]
+__all__ = [
+    "Evidence",
+    "FlatSpectrum",
+    "camera_curve",
+    "flat_levels",
+    "flat_spectrum",
+    "gather",
+    "level_field",
+]
 
 Array = NDArray[np.float32]
 
@@ -39,6 +47,13 @@ _RATIOS = (
     (CHROMA, 4, 2, 0.06, 0.08),
 )
 _ROBUST_FROM = 3
+_FEWEST = 24
+_QUANTILE = 0.35
+# Intensity and relative variance: means over photographs through simulated cameras.
+_CAMERA = (
+    (0.02, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    (0.60, 0.75, 0.85, 0.92, 1.0, 0.97, 0.85, 0.62, 0.45, 0.36, 0.30),
+)
 _FLOOR = 1e-3
 INTENSITY_BINS = 24
 
@@ -50,7 +65,6 @@ class Evidence:
     Attributes:
         value: (K, rows, columns) unbiased where κ is right, so that it can be negative.
         lower: (K, rows, columns) energy of the next lower ring, which bounds the texture.
-        share: (K,) p_j of that ring.
         spread: (K,) deviation of `value` for each unit of texture in that ring.
         freedom: (K,) independent coefficients behind a value.
         trust: (rows, columns) factor on the weight; small for saturated or ignored cells.
@@ -58,7 +72,6 @@ class Evidence:
 
     value: Array
     lower: Array
-    share: NDArray[np.float64]
     spread: NDArray[np.float64]
     freedom: NDArray[np.float64]
     trust: Array
@@ -66,7 +79,7 @@ class Evidence:
     def combined(self, level: Array) -> tuple[Array, Array, Array]:
         """Best estimate at a supposed level: value, sampling variance, texture deviation."""
         sampling = (2 / self.freedom)[:, None, None] * level**2
-        texture = np.maximum(self.lower - self.share[:, None, None] * level, 0)
+        texture = np.maximum(self.lower - level, 0)
         texture = self.spread[:, None, None] * texture
         weight = 1 / (sampling + texture**2 + _FLOOR**2)
         total = weight.sum(0)
@@ -76,43 +89,18 @@ class Evidence:
             (weight * texture).sum(0) / total,
         )
 
-    def scaled(self, factor: Array) -> Evidence:
-        """The same evidence with the noise variance measured in units of `factor`."""
-        return Evidence(
-            self.value / factor,
-            self.lower / factor,
-            self.share,
-            self.spread,
-            self.freedom,
-            self.trust,
-        )
 
-
-def gather(
-    cells: Bands, share: NDArray[np.float64] | None = None, *, luma_only: bool = False
-) -> Evidence:
-    """Evidence from cells of 2x2 blocks, for noise with the spectrum `share` (groups, 5).
-
-    Without a share the noise is white. Rings that hold less than a quarter of the noise tell
-    nothing and are left out.
-    """
-    groups = cells.energy.shape[0]
-    if share is None:
-        share = np.ones((groups, 5))
+def gather(cells: Bands) -> Evidence:
+    """Evidence from cells of 2x2 blocks, for white noise."""
     energy = cells.energy.copy()
     energy[:, _ROBUST_FROM:] = cells.amplitude[:, _ROBUST_FROM:] ** 2
-    value, lower, shares, spreads, freedom = [], [], [], [], []
+    value, lower, spreads, freedom = [], [], [], []
     for group, ring, below, kappa, spread in _RATIOS:
-        if group >= groups or (luma_only and group == CHROMA):
+        if group >= len(energy):
             continue
-        own, other = share[group, ring], share[group, below]
-        if own < 0.25 and ring > 2:
-            continue
-        kappa = min(kappa, 0.5 * own / other)
-        unit = own - kappa * other
+        unit = 1 - kappa
         value.append((energy[group, ring] - kappa * energy[group, below]) / unit)
         lower.append(energy[group, below])
-        shares.append(other)
         spreads.append(spread / unit)
         freedom.append(COUNTS[ring] * 2.0 * (1 + (group == CHROMA)))
     constant = energy.sum((0, 1)) < _FLOOR
@@ -121,7 +109,6 @@ def gather(
     return Evidence(
         np.stack(value),
         np.stack(lower),
-        np.array(shares),
         np.array(spreads),
         np.array(freedom),
         trust.astype(np.float32),
@@ -164,44 +151,6 @@ def level_field(
                 sampling = sampling / evidence.trust
             level = _step(level, value, sampling + texture**2, rise, fall)
     return level
-
-
-def level_of_intensity(
-    evidence: Evidence,
-    intensity: Array,
-    start: float,
-    *,
-    rise: float = 25.0,
-    fall: float = 9.0,
-    limit: float = 4.0,
-) -> NDArray[np.float64]:
-    """Noise variance at `INTENSITY_BINS` intensities from 0 to 255.
-
-    As `level_field`, with windows of intensity in place of windows of space. The result stays
-    within a factor `limit` of the starting variance.
-    """
-    position = np.clip(intensity / 255 * INTENSITY_BINS, 0, INTENSITY_BINS - 1e-3)
-    bins, centres = position.astype(int).ravel(), np.arange(INTENSITY_BINS)
-
-    def gather_bins(values: Array, scale: float) -> NDArray[np.float64]:
-        sums = np.bincount(bins, values.ravel(), INTENSITY_BINS)
-        return np.asarray(gaussian_filter1d(sums, scale, mode="constant"))
-
-    curve = np.full(INTENSITY_BINS, start)
-    for scale in (8, 8, 4, 4, 2, 2, 1, 1):
-        level = np.exp(np.interp(position - 0.5, centres, np.log(curve))).astype(np.float32)
-        value, sampling, texture = evidence.combined(level)
-        weight = evidence.trust / (sampling + texture**2)
-        total = gather_bins(weight, scale)
-        seen = total > 1e-4 * total.max()
-        total = np.where(seen, total, 1)
-        sampling_bins = gather_bins(weight**2 * sampling, scale) / total**2
-        variance = sampling_bins + (gather_bins(weight * texture, scale) / total) ** 2
-        before = np.where(seen, gather_bins(weight * level, scale) / total, curve)
-        stepped = _step(before, gather_bins(weight * value, scale) / total, variance, rise, fall)
-        curve = np.interp(centres, centres[seen], stepped[seen])
-        curve = np.clip(curve, start / limit, start * limit)
-    return curve
 
 
 def _step(
@@ -249,3 +198,58 @@ def flat_spectrum(bands: Bands) -> FlatSpectrum:
     flattest = np.argsort(energy[LUMA, 0], kind="stable")[:count]
     gaussian = np.log(np.median(ratio[..., flattest], -1) + 1e-2)
     return FlatSpectrum(np.median(energy[..., flattest], -1) + 1e-2, np.maximum(gaussian, -0.8))
+
+
+def flat_levels(bands: Bands, luma_share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Noise variance at `INTENSITY_BINS` intensities, mean over channels, and its trust.
+
+    At each intensity the flattest windows of 3x3 blocks speak, by their lowest luma ring, which
+    says nothing about the others where there is noise alone. Where even these are not Gaussian,
+    texture speaks, and the trust is low; 0 where there are too few windows.
+
+    Args:
+        bands: of the picture.
+        luma_share: variance of luma noise in units of its energy in the middle rings.
+    """
+    windows = bands.pooled(3 if min(bands.intensity.shape) >= 3 else 1)
+    middle = slice(1, 3)
+    energy = windows.energy.reshape(*windows.energy.shape[:2], -1)
+    amplitude = windows.amplitude[LUMA, middle].reshape(2, -1)
+    level = np.average(energy[LUMA, middle], 0, COUNTS[middle]) + 1e-2
+    gaussian = np.log(np.average(amplitude**2, 0, COUNTS[middle]) / level + 1e-2)
+    variance = luma_share * level
+    if len(energy) > 1:  # chroma has two axes of the three
+        variance = (variance + 2 * np.average(energy[CHROMA], 0, COUNTS)) / 3
+    position = windows.intensity.ravel() / 255 * INTENSITY_BINS - 0.5
+    usable = (windows.saturated.ravel() <= 0.1) & (windows.ignored.ravel() <= 0.25)
+    levels, trust = np.ones(INTENSITY_BINS), np.zeros(INTENSITY_BINS)
+    for index in range(INTENSITY_BINS):
+        near = np.flatnonzero(usable & (np.abs(position - index) <= 1))
+        if near.size < _FEWEST:
+            continue
+        lowest = np.argsort(energy[LUMA, 0, near], kind="stable")
+        flattest = near[lowest[: max(8, near.size // 20)]]
+        levels[index] = np.median(variance[flattest])
+        texture = max(0.0, -float(np.median(gaussian[flattest])) - 0.02)
+        trust[index] = near.size**0.5 * np.exp(-((texture / 0.05) ** 2))
+    return levels, trust
+
+
+def camera_curve(variance: NDArray[np.float64], trust: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Noise variance at each intensity: a camera's usual curve, fitted from below.
+
+    Shot noise grows with the light and the tone curve shrinks it; what is left varies little
+    up to the middle greys and falls towards white, and towards black where it is clipped. Only
+    the scale is free. Texture can only add to what is seen at an intensity, so the scale is a low
+    quantile of those that the intensities ask for.
+
+    Args:
+        variance: (INTENSITY_BINS,) seen, in squared 8-bit levels.
+        trust: (INTENSITY_BINS,) weights, not all 0.
+    """
+    curve = np.interp((np.arange(INTENSITY_BINS) + 0.5) / INTENSITY_BINS, *_CAMERA)
+    asked = variance / curve
+    order = np.argsort(asked)
+    reached = np.cumsum(trust[order])
+    scale = asked[order][np.searchsorted(reached, _QUANTILE * reached[-1])]
+    return np.asarray(scale * curve)

@@ -19,10 +19,11 @@ from ._noise_fit import (
     INTENSITY_BINS,
     LUMA,
     FlatSpectrum,
+    camera_curve,
+    flat_levels,
     flat_spectrum,
     gather,
     level_field,
-    level_of_intensity,
 )
 from .strength import StrengthMap
 
@@ -32,8 +33,6 @@ Array = NDArray[np.float32]
 NoiseKind = Literal["auto", "white", "camera"]
 
 _SMALLEST = 2 * BLOCK
-# Flat parts of photographs lie a little below the noise of the whole: they are the bright ones.
-_FLAT_TO_WHOLE = 1.1
 
 
 def estimate_noise(
@@ -48,9 +47,8 @@ def estimate_noise(
     edges of patches. It is read from the high frequencies, in colour pictures mostly of chroma,
     where photographs have little texture; several scales of smoothing are chosen between by
     evidence. "camera" is what demosaicing, a tone curve and JPEG leave of sensor noise: its high
-    frequencies are gone, so that the white noise that hides as much of the picture is stronger
-    than its own deviation. It is read from the middle frequencies of luma in the flattest parts,
-    as a function of intensity, and never below the "white" estimate. "auto" weighs the two by how
+    frequencies are gone. It is read from the flattest parts at each intensity, as the scale of a
+    curve that is usual for cameras, and is never below the "white" estimate. "auto" weighs the two by how
     Gaussian, how colourful and how far from white the flattest parts are.
 
     Args:
@@ -93,9 +91,11 @@ def estimate_noise(
     deviation = _at_pixels(np.sqrt(level_field(gather(cells))), bands.step, image.shape[:2])
     if kind != "white":
         spectrum = flat_spectrum(bands)
-        weight = 1.0 if kind == "camera" else _camera_weight(spectrum)
+        # Half a doubt would lower the level by much, as the two estimates differ by much.
+        sure = 1.0 if kind == "camera" else _camera_weight(spectrum)
+        weight = min(1.0, max(0.0, (sure - 0.2) / 0.5))
         if weight > 0:
-            camera = _camera_level(image, cells, spectrum)
+            camera = _camera_level(image, bands, spectrum)
             camera = np.maximum(camera, deviation)
             deviation = deviation ** np.float32(1 - weight) * camera ** np.float32(weight)
     sigma = deviation / np.float32(127.5)
@@ -117,20 +117,20 @@ def noise_strength(image: NDArray[np.floating], *, kind: NoiseKind = "auto") -> 
     return StrengthMap(sigma_to_strength(sigma).numpy())
 
 
-def _camera_level(image: Array, cells: Bands, spectrum: FlatSpectrum) -> Array:
+def _camera_level(image: Array, bands: Bands, spectrum: FlatSpectrum) -> Array:
     """Deviation (H,W) in 8-bit levels, the root of the channels' mean variance."""
     middle = slice(1, 3)
     level = np.average(spectrum.energy[LUMA, middle], weights=COUNTS[middle])
-    share = spectrum.energy / level * np.exp(spectrum.gaussian * (np.arange(5) >= 3))
-    weights = (1,) if len(share) == 1 else (1, 2)  # chroma has two axes of the three
-    total = np.average(np.average(share, 0, weights), weights=COUNTS)
-    curve = level_of_intensity(
-        gather(cells, share, luma_only=True), cells.intensity, level * _FLAT_TO_WHOLE**2
-    )
+    robust = spectrum.energy[LUMA] * np.exp(spectrum.gaussian[LUMA] * (np.arange(5) >= 3))
+    luma_share = float(np.average(robust, weights=COUNTS) / level)
+    levels, trust = flat_levels(bands, luma_share)
+    if not trust.any():
+        levels, trust = np.full_like(levels, level * luma_share), np.ones_like(trust)
+    curve = camera_curve(levels, trust)
     smooth = cv2.GaussianBlur(image.mean(-1), (0, 0), 2)
     position = (smooth + 1) / 2 * INTENSITY_BINS - 0.5
     logs = np.interp(position, np.arange(INTENSITY_BINS), np.log(curve) / 2)
-    return np.asarray(np.exp(logs) * np.sqrt(total), np.float32)
+    return np.asarray(np.exp(logs), np.float32)
 
 
 def _camera_weight(spectrum: FlatSpectrum) -> float:
