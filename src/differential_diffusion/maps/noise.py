@@ -48,8 +48,8 @@ def estimate_noise(
     where photographs have little texture; several scales of smoothing are chosen between by
     evidence. "camera" is what demosaicing, a tone curve and JPEG leave of sensor noise: its high
     frequencies are gone. It is read from the flattest parts at each intensity, as the scale of a
-    curve that is usual for cameras, and is never below the "white" estimate. "auto" weighs the two by how
-    Gaussian, how colourful and how far from white the flattest parts are.
+    curve that is usual for cameras, and is never below the "white" estimate. "auto" weighs the two
+    by how Gaussian, how colourful and how far from white the flattest parts are.
 
     Args:
         image: (H,W,3), or (H,W,1) or (H,W) for grey, floats in [-1, 1]; values beyond are taken
