@@ -333,7 +333,13 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tiny_model: Path) -> None:
     before = names(folder)
     command = [sys.executable, "-c", MAIN, "edit", "large.png", "--strength", "1"]
     options = ["--steps", "10000", "--model", str(tiny_model), "--device", "cpu"]
-    started = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        [*command, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that runs in the background may have been told to ignore it, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     time.sleep(6)  # in the middle of sampling, or still importing: both must end cleanly
     assert started.poll() is None
     os.kill(started.pid, signal.SIGINT)
