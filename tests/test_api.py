@@ -216,11 +216,10 @@ def test_the_model_is_loaded_once(tmp_path: Path) -> None:
 
 
 def test_settings_of_loading_do_not_go_with_a_loaded_model(tiny: DenoiserModel) -> None:
-    model = tiny
-    assert dd.load_model(model, device="cpu") is model
+    assert dd.load_model(tiny, device="cpu") is tiny
     for settings, name in (({"precision": "bf16"}, "precision"), ({"config": "a.json"}, "config")):
         with pytest.raises(dd.InputError, match=f"{name} was given with a model that is loaded"):
-            dd.load_model(model, **settings)
+            dd.load_model(tiny, **settings)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])

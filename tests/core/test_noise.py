@@ -15,7 +15,7 @@ from differential_diffusion.core.noise import (
     PositionalNoise,
     SigmaFields,
     Window,
-    colour_noise,
+    camera_noise,
     derive_seed,
     generator,
     random_mask,
@@ -136,9 +136,9 @@ def test_shaped_noise_equals_scipy(size: tuple[int, int]) -> None:
 
 def test_coloured_noise_has_unit_variance_and_soft_chroma() -> None:
     white = PositionalNoise(range(64), 3, 48, 48)(0)
-    made = colour_noise(white, generator(0))
+    made = camera_noise(white, generator(0))
     torch.testing.assert_close(made.square().mean((1, 2, 3)), torch.ones(64))
-    assert torch.equal(made, colour_noise(white, generator(0)))
+    assert torch.equal(made, camera_noise(white, generator(0)))
     power = torch.fft.rfft2(made).abs().square()[..., 1:, 1:]
     luma = torch.fft.rfft2(made.mean(1)).abs().square()[..., 1:, 1:]
     high, low = power[..., 16:32, 16:].mean(), power[..., :8, :8].mean()

@@ -198,7 +198,7 @@ class SigmaFields:
         return torch.minimum(sigma, self._ladder_level(rng))
 
 
-def colour_noise(noise: Tensor, rng: torch.Generator) -> Tensor:
+def camera_noise(noise: Tensor, rng: torch.Generator) -> Tensor:
     """White noise made into noise such as cameras leave, of the same mean variance.
 
     Demosaicing and smoothing in the camera take high frequencies from luma and more of them from

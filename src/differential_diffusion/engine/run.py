@@ -90,12 +90,13 @@ def run_plan(
     height, width = plan.image.shape[-2:]
     box = Window(0, 0, height, width)
     part = plan
+    results = plan.image.repeat(len(plan.seeds), 1, 1, 1)
     if isinstance(model, DenoiserModel) and model.halo is not None:
         windows = _active_windows(plan, model, model.halo, tile)
         if not windows:
             meter.begin(len(plan.seeds) - 1, 1)
             meter.finish()
-            return plan.image.expand(len(plan.seeds), -1, -1, -1).clone()
+            return results
         # The network needs the halo around every window; the state, nothing beyond that.
         box = with_halo(bounding(windows), model.halo, height, width)
         part = _crop(plan, box)
@@ -105,17 +106,11 @@ def run_plan(
             )
         )
     steps = len(model.path(part)) if isinstance(model, DenoiserModel) else 1
-    results = plan.image.new_empty(len(plan.seeds), *plan.image.shape[1:])
     for sample, seed in enumerate(plan.seeds):
         last = 0
         meter.begin(sample, steps)
         noise = PositionalNoise((seed,), model.channels, height, width, box)
-        moved = model.run(replace(part, seeds=(seed,)), noise, count)
-        if part is plan:
-            results[sample] = moved[0]
-        else:
-            results[sample] = plan.image[0]
-            crop_map(results, box)[sample] = moved[0]
+        crop_map(results, box)[sample] = model.run(replace(part, seeds=(seed,)), noise, count)[0]
         meter.finish()
     return results
 
@@ -127,9 +122,7 @@ def _active_windows(plan: Plan, model: DenoiserModel, halo: int, tile: int) -> l
 
 
 def _crop(plan: Plan, box: Window) -> Plan:
-    """The plan on a part of its picture; itself where that is the whole."""
-    if (box.height, box.width) == plan.image.shape[-2:]:
-        return plan
+    """The plan on a part of its picture."""
     return replace(
         plan,
         image=crop_map(plan.image, box),

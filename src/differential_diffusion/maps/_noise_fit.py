@@ -36,6 +36,7 @@ __all__ = [
 Array = NDArray[np.float32]
 
 LUMA, CHROMA = 0, 1
+MIDDLE = slice(1, 3)  # rings in which a camera's luma noise is much like white noise
 # group, ring, next lower ring, κ, spread of κ: medians and spreads over natural photographs.
 _RATIOS = (
     (LUMA, 2, 1, 0.33, 0.40),
@@ -184,14 +185,18 @@ class FlatSpectrum:
     gaussian: NDArray[np.float64]
 
 
+def _windows(bands: Bands) -> tuple[Bands, NDArray[np.bool_]]:
+    """Windows of 3x3 blocks, and which of them, as a flat array, may speak for the noise."""
+    windows = bands.pooled(3 if min(bands.intensity.shape) >= 3 else 1)
+    return windows, (windows.saturated.ravel() <= 0.1) & (windows.ignored.ravel() <= 0.25)
+
+
 def flat_spectrum(bands: Bands) -> FlatSpectrum:
     """The flattest 2 % of windows of 3x3 blocks, by their lowest luma ring."""
-    size = 3 if min(bands.intensity.shape) >= 3 else 1
-    windows = bands.pooled(size)
+    windows, usable = _windows(bands)
     groups = windows.energy.shape[0]
     energy = windows.energy.reshape(groups, 5, -1).astype(np.float64)
     ratio = windows.amplitude.reshape(groups, 5, -1).astype(np.float64) ** 2 / (energy + 1e-2)
-    usable = (windows.saturated.ravel() <= 0.1) & (windows.ignored.ravel() <= 0.25)
     if usable.sum() > 20:
         energy, ratio = energy[..., usable], ratio[..., usable]
     count = max(4, int(energy.shape[-1] * 0.02))
@@ -211,17 +216,15 @@ def flat_levels(bands: Bands, luma_share: float) -> tuple[NDArray[np.float64], N
         bands: of the picture.
         luma_share: variance of luma noise in units of its energy in the middle rings.
     """
-    windows = bands.pooled(3 if min(bands.intensity.shape) >= 3 else 1)
-    middle = slice(1, 3)
+    windows, usable = _windows(bands)
     energy = windows.energy.reshape(*windows.energy.shape[:2], -1)
-    amplitude = windows.amplitude[LUMA, middle].reshape(2, -1)
-    level = np.average(energy[LUMA, middle], 0, COUNTS[middle]) + 1e-2
-    gaussian = np.log(np.average(amplitude**2, 0, COUNTS[middle]) / level + 1e-2)
+    amplitude = windows.amplitude[LUMA, MIDDLE].reshape(2, -1)
+    level = np.average(energy[LUMA, MIDDLE], 0, COUNTS[MIDDLE]) + 1e-2
+    gaussian = np.log(np.average(amplitude**2, 0, COUNTS[MIDDLE]) / level + 1e-2)
     variance = luma_share * level
     if len(energy) > 1:  # chroma has two axes of the three
         variance = (variance + 2 * np.average(energy[CHROMA], 0, COUNTS)) / 3
     position = windows.intensity.ravel() / 255 * INTENSITY_BINS - 0.5
-    usable = (windows.saturated.ravel() <= 0.1) & (windows.ignored.ravel() <= 0.25)
     levels, trust = np.ones(INTENSITY_BINS), np.zeros(INTENSITY_BINS)
     for index in range(INTENSITY_BINS):
         near = np.flatnonzero(usable & (np.abs(position - index) <= 1))

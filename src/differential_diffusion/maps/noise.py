@@ -18,6 +18,7 @@ from ._noise_fit import (
     CHROMA,
     INTENSITY_BINS,
     LUMA,
+    MIDDLE,
     FlatSpectrum,
     camera_curve,
     flat_levels,
@@ -119,8 +120,7 @@ def noise_strength(image: NDArray[np.floating], *, kind: NoiseKind = "auto") -> 
 
 def _camera_level(image: Array, bands: Bands, spectrum: FlatSpectrum) -> Array:
     """Deviation (H,W) in 8-bit levels, the root of the channels' mean variance."""
-    middle = slice(1, 3)
-    level = np.average(spectrum.energy[LUMA, middle], weights=COUNTS[middle])
+    level = np.average(spectrum.energy[LUMA, MIDDLE], weights=COUNTS[MIDDLE])
     robust = spectrum.energy[LUMA] * np.exp(spectrum.gaussian[LUMA] * (np.arange(5) >= 3))
     luma_share = float(np.average(robust, weights=COUNTS) / level)
     levels, trust = flat_levels(bands, luma_share)

@@ -89,6 +89,11 @@ def strength_tensor(value: Any, source: TaskInput, *, invert: bool) -> Tensor:
     return (strength.invert() if invert else strength).tensor()
 
 
+def is_auto(value: Any) -> bool:
+    """Whether the user leaves a map to the task; arrays do not compare with a text."""
+    return isinstance(value, str) and value == "auto"
+
+
 def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
     """σ on [-1,1] from a level on the 8-bit scale: number, map (H,W), image file, or "auto".
 
@@ -99,7 +104,7 @@ def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) ->
     Raises:
         InputError: for a negative, non-finite or wrongly sized level.
     """
-    if isinstance(value, str) and value == "auto":
+    if is_auto(value):
         pixels = channels_last_pixels(source)
         left_out = None if ignore is None else ignore[0, 0].numpy()
         sigma = estimate_noise(pixels, ignore=left_out)
@@ -150,12 +155,17 @@ def needs_colour_noise(source: TaskInput, noise: Tensor) -> bool:
     return source.grey and bool((noise > 0).any())
 
 
+def posterior_solvers() -> list[str]:
+    """Names of the solvers that sample p(x0 | x) from noise that is already in the picture."""
+    return [name for name, make in SOLVERS.items() if make().law == "posterior"]
+
+
 def spreads(request: Request, noise: Tensor) -> bool:
     """Whether samples from a picture with this noise in it differ as the posterior does.
 
     A solver of another law draws one and the same picture from noise that is already there.
     """
-    return SOLVERS[request.solver]().law == "posterior" or not bool((noise > 0).any())
+    return request.solver in posterior_solvers() or not bool((noise > 0).any())
 
 
 def draw(

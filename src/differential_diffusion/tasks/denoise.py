@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..core.plan import Plan, Run
-from ..core.solvers import SOLVERS
 from ..errors import InputError
 from ..schema import DenoiseRequest
 from .base import (
@@ -18,6 +17,7 @@ from .base import (
     draw,
     noise_tensor,
     plan_options,
+    posterior_solvers,
 )
 
 
@@ -31,8 +31,8 @@ def denoise(request: DenoiseRequest, source: TaskInput, run: Run) -> TaskOutput:
     if request.samples == 1 and request.estimate == "mean":
         samples = run(denoise_plan(*colour_noise(source, noise, request.seed), request.seed))
     else:
-        if SOLVERS[request.solver]().law != "posterior":
-            posterior = [name for name, make in SOLVERS.items() if make().law == "posterior"]
+        posterior = posterior_solvers()
+        if request.solver not in posterior:
             raise InputError(
                 f"the solver '{request.solver}' does not sample the posterior: for "
                 f"samples use {' or '.join(posterior)}"

@@ -16,6 +16,7 @@ from .base import (
     channels_last_pixels,
     denoise_plan,
     draw,
+    is_auto,
     noise_tensor,
     plan_options,
     strength_tensor,
@@ -35,7 +36,7 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     damage = _damage(request, source, noise)
     if bool((damage > 0).any()):
         # Damage looks like noise: estimate again without it, or continue a given map into it.
-        if _estimated(request):
+        if is_auto(request.noise_level_8bit):
             noise = _noise(request, source, ignore=damage > 0)
         elif noise.shape == damage.shape:
             noise = _continue_into(noise, damage > 0)
@@ -60,20 +61,16 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
 def _noise(request: RestoreRequest, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
     """The noise map, where estimates below the floor count as none."""
     noise = noise_tensor(request.noise_level_8bit, source, ignore)
-    if _estimated(request):
+    if is_auto(request.noise_level_8bit):
         noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
     return noise
-
-
-def _estimated(request: RestoreRequest) -> bool:
-    return isinstance(request.noise_level_8bit, str) and request.noise_level_8bit == "auto"
 
 
 def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor) -> Tensor:
     """The damage map (1,1,H,W): nothing in mode "light", found by itself, or as given."""
     if request.mode == "light":
         return torch.zeros(1, 1, *source.size)
-    if not (isinstance(request.damage, str) and request.damage == "auto"):
+    if not is_auto(request.damage):
         return strength_tensor(request.damage, source, invert=False)
     pixels = channels_last_pixels(source)
     level = noise.expand(1, 1, *source.size)[0, 0].contiguous().numpy()

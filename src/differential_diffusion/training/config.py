@@ -52,7 +52,7 @@ class NoiseConfig(_Section):
     """The law of σ fields, see `core.noise.SigmaFields`.
 
     `coloured` is the probability that a picture of noise below σ = 1 carries noise such as
-    cameras leave, see `core.noise.colour_noise`, in place of white noise.
+    cameras leave, see `core.noise.camera_noise`, in place of white noise.
     """
 
     uniform: float = Field(0.5, ge=0)

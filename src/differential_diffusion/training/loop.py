@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
-from ..core.noise import colour_noise, derive_seed, generator
+from ..core.noise import camera_noise, derive_seed, generator
 from ..data.crops import RandomCrops
-from ..data.images import load_images
+from ..data.images import NamedImage, load_images
 from ..errors import InputError
 from ..files import write_atomically
 from ..models.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
@@ -134,6 +134,12 @@ def _describe_skipped(skipped: dict[str, str]) -> str:
     return f"pictures left out: {len(skipped)}, the first is '{name}' ({why})."
 
 
+def _digest(images: Sequence[NamedImage]) -> str:
+    """What tells one set of training pictures from another: names and sizes."""
+    listed = sorted(f"{image.name} {image.pixels.shape}" for image in images)
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
 @contextmanager
 def _denormals_flushed() -> Iterator[None]:
     """Numbers too small to count become 0: dying activations would slow a CPU a hundredfold."""
@@ -169,6 +175,7 @@ class _Run:
         collection = load_images(config.data.path, min_size=config.data.patch_size)
         self.skipped = collection.skipped
         self.train_images, self.held_out = collection.split(config.data.validation)
+        self.data_digest = _digest(self.train_images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed))
             network = SigmaMapUNet(config.network.build())
@@ -181,7 +188,7 @@ class _Run:
         self.bare, self.step, self.seconds = network, 0, 0.0
         if existing:
             self._resume(existing[-1], optimizers)
-        self._forget_after(self.step)
+        self._forget_later_metrics()
         self.network = self.accelerator.prepare(network)
         self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
         self.forward = torch.compile(self.network) if config.compile else self.network
@@ -213,7 +220,7 @@ class _Run:
                 f"the run in '{self.config.output}' was started with another '{key}': set it "
                 "back, or choose another output, with init_from to start from these weights"
             )
-        if info.get("data", self._data_digest()) != self._data_digest():
+        if info.get("data", self.data_digest) != self.data_digest:
             raise InputError(
                 f"the pictures in '{self.config.data.path}' are not those that the run in "
                 f"'{self.config.output}' was started with: restore them, or choose another output"
@@ -221,19 +228,13 @@ class _Run:
         load_state(folder, self.bare, self.ema.module, optimizers)
         self.step, self.seconds = int(info["step"]), float(info["seconds"])
 
-    def _data_digest(self) -> str:
-        """What tells one set of training pictures from another: names and sizes."""
-        listed = sorted(f"{image.name} {image.pixels.shape}" for image in self.train_images)
-        return hashlib.sha256("\n".join(listed).encode()).hexdigest()
-
-    def _forget_after(self, step: int) -> None:
+    def _forget_later_metrics(self) -> None:
         """Drop the metrics of steps that are about to be run again."""
         path = self.config.output / "metrics.jsonl"
         if path.is_file() and self.accelerator.is_main_process:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [
-                line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step
-            ]
+            whole = [line for line in lines if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= self.step]
             write_atomically(path, "".join(kept).encode())
 
     @staticmethod
@@ -337,7 +338,7 @@ class _Run:
         coloured = torch.rand(len(sigma), generator=rng) < config.noise.coloured
         coloured &= sigma.amax((1, 2, 3)) < 1
         if coloured.any() and noise.shape[1] == 3:
-            noise[coloured] = colour_noise(noise[coloured].cpu(), rng).to(noise.device)
+            noise[coloured] = camera_noise(noise[coloured].cpu(), rng).to(noise.device)
         mine = slice(index * share, (index + 1) * share)
         return sigma[mine].to(device), noise[mine].to(device)
 
@@ -377,7 +378,7 @@ class _Run:
         info = {
             "step": self.step,
             "seconds": self.seconds,
-            "data": self._data_digest(),
+            "data": self.data_digest,
             "config": config.model_dump(mode="json"),
         }
         folder = checkpoint_folder(config.output, self.step)
