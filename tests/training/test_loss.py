@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from differential_diffusion.core.precondition import edm
-from differential_diffusion.training.loss import sigma_map_loss
+from differential_diffusion.training.loss import level_weight, sigma_map_loss
 
 
 def network(x: Tensor, c_noise: Tensor) -> Tensor:
@@ -18,9 +20,14 @@ def test_equals_the_weighted_denoising_loss_of_edm() -> None:
     x0, noise = torch.rand(2, 3, 8, 8).double() * 2 - 1, torch.randn(2, 3, 8, 8).double()
     sigma = torch.rand(2, 1, 8, 8).double() * 3 + 0.01
     denoised = edm(network)(x0 + sigma * noise, sigma)
-    weight = (sigma**2 + 0.25) / (sigma * 0.5) ** 2
+    weight = level_weight(sigma, 0.5) * (sigma**2 + 0.25) / (sigma * 0.5) ** 2
     expected = (weight * (denoised - x0) ** 2).mean()
     torch.testing.assert_close(sigma_map_loss(network, x0, sigma, noise, 0.5), expected)
+
+
+def test_the_level_weight_is_one_at_sigma_data_and_even_in_its_logarithm() -> None:
+    sigma = torch.tensor([0.0, 0.5 / math.e, 0.5, 0.5 * math.e, math.inf])
+    torch.testing.assert_close(level_weight(sigma, 0.5), torch.tensor([0, 0.75, 1, 0.75, 0]))
 
 
 def test_clean_pixels_do_not_count() -> None:
@@ -34,12 +41,11 @@ def test_clean_pixels_do_not_count() -> None:
 
     mixed = sigma_map_loss(local, x0, sigma, noise, 0.5)
     half = sigma_map_loss(local, x0[..., 4:], sigma[..., 4:], noise[..., 4:], 0.5)
-    torch.testing.assert_close(mixed, half)
+    torch.testing.assert_close(mixed, 0.5**0.5 * half)
     assert float(sigma_map_loss(local, x0, 0 * sigma, noise, 0.5)) == 0
 
 
-def test_every_picture_counts_the_same() -> None:
-    """A batch's loss is the mean of its pictures' losses, however many pixels are noisy."""
+def test_the_loss_of_a_batch_is_the_mean_of_its_pictures() -> None:
     torch.manual_seed(0)
     x0, noise = torch.rand(3, 3, 8, 8), torch.randn(3, 3, 8, 8)
     sigma = torch.full((3, 1, 8, 8), 0.3)

@@ -49,12 +49,18 @@ _RATIOS = (
 )
 _ROBUST_FROM = 3
 _FEWEST = 24
-_QUANTILE = 0.35
+_QUANTILE = 0.1
 # Intensity and relative variance: means over photographs through simulated cameras.
 _CAMERA = (
     (0.02, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     (0.60, 0.75, 0.85, 0.92, 1.0, 0.97, 0.85, 0.62, 0.45, 0.36, 0.30),
 )
+# Log of the curve's scale: a constant, the weight of the log of the scale that the flattest parts
+# ask for, and those of the logs of energies over luma's middle one: luma's lowest with luma's
+# highest (grey), or luma's lowest, chroma's lowest and chroma's two highest (colour).
+_GREY_SCALE = (0.42, 0.897, -0.415, -0.233)
+_COLOUR_SCALE = (0.508, 0.887, -0.366, 0.253, -0.138)
+_SLOPES = (-6.0, 3.0)
 _FLOOR = 1e-3
 INTENSITY_BINS = 24
 
@@ -238,21 +244,40 @@ def flat_levels(bands: Bands, luma_share: float) -> tuple[NDArray[np.float64], N
     return levels, trust
 
 
-def camera_curve(variance: NDArray[np.float64], trust: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Noise variance at each intensity: a camera's usual curve, fitted from below.
+def camera_curve(
+    variance: NDArray[np.float64], trust: NDArray[np.float64], spectrum: FlatSpectrum
+) -> NDArray[np.float64]:
+    """Noise variance at each intensity: a camera's usual curve, at the scale of this picture.
 
     Shot noise grows with the light and the tone curve shrinks it; what is left varies little
     up to the middle greys and falls towards white, and towards black where it is clipped. Only
     the scale is free. Texture can only add to what is seen at an intensity, so the scale is a low
-    quantile of those that the intensities ask for.
+    quantile of those that the intensities ask for; and texture falls with frequency faster than
+    noise, so the slope of the flattest parts' spectrum tells how much of it is texture. How to
+    weigh these was fitted to 430 photographs through simulated cameras of ISO 300 to 16,000, of
+    different optics, white balance, demosaicing and compression. Above ISO 1000 the deviation is
+    then off by 13 % (root mean square, cross-validated), and by 17 % without the slopes.
 
     Args:
         variance: (INTENSITY_BINS,) seen, in squared 8-bit levels.
         trust: (INTENSITY_BINS,) weights, not all 0.
+        spectrum: of the picture.
     """
     curve = np.interp((np.arange(INTENSITY_BINS) + 0.5) / INTENSITY_BINS, *_CAMERA)
     asked = variance / curve
     order = np.argsort(asked)
     reached = np.cumsum(trust[order])
-    scale = asked[order][np.searchsorted(reached, _QUANTILE * reached[-1])]
-    return np.asarray(scale * curve)
+    lowest = asked[order][np.searchsorted(reached, _QUANTILE * reached[-1])]
+    return np.asarray(_scale(float(lowest), spectrum) * curve)
+
+
+def _scale(lowest: float, spectrum: FlatSpectrum) -> float:
+    """Scale of the camera's curve from the lowest that an intensity asks for."""
+    energy = spectrum.energy
+    rule: tuple[float, ...] = _GREY_SCALE
+    seen = [energy[LUMA, 0], energy[LUMA, 4]]
+    if len(energy) > 1:
+        rule = _COLOUR_SCALE
+        seen = [energy[LUMA, 0], energy[CHROMA, 0], energy[CHROMA, 3:].mean()]
+    slopes = np.clip(np.log(seen) - np.log(energy[LUMA, 2]), *_SLOPES)
+    return float(np.exp(rule[0] + rule[1] * np.log(lowest) + slopes @ rule[2:]))

@@ -126,7 +126,7 @@ def _camera_level(image: Array, bands: Bands, spectrum: FlatSpectrum) -> Array:
     levels, trust = flat_levels(bands, luma_share)
     if not trust.any():
         levels, trust = np.full_like(levels, level * luma_share), np.ones_like(trust)
-    curve = camera_curve(levels, trust)
+    curve = camera_curve(levels, trust, spectrum)
     smooth = cv2.GaussianBlur(image.mean(-1), (0, 0), 2)
     position = (smooth + 1) / 2 * INTENSITY_BINS - 0.5
     logs = np.interp(position, np.arange(INTENSITY_BINS), np.log(curve) / 2)
@@ -150,7 +150,7 @@ def _camera_weight(spectrum: FlatSpectrum) -> float:
     strong = min(log_energy[LUMA, 1], 5.5)
     score = 8 * spectrum.gaussian[LUMA, 1] + 1.95 * colourful + 1.7 * strong - 4.5
     high = np.log(spectrum.energy[CHROMA, 3:].mean()) - log_energy[LUMA, 2]
-    return _logistic(score) * float(np.clip((-1.2 - high) / 0.4, 0, 1))
+    return _logistic(score) * float(np.clip((-0.9 - high) / 0.3, 0, 1))
 
 
 def _logistic(score: float) -> float:

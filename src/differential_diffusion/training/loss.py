@@ -16,14 +16,18 @@ def sigma_map_loss(
     noise: Tensor,
     sigma_data: float,
 ) -> Tensor:
-    """Mean squared error of F over each picture's noisy pixels, and over pictures.
+    """Weighted squared error of F over each picture's noisy pixels, mean over pictures.
 
         x = x0 + σ ε,    F* = (σ x0 - σ_data² ε) / (σ_data sqrt(σ² + σ_data²))
-        loss = mean over pictures of mean over {σ > 0} of |F(c_in x, c_noise) - F*|²
+        loss = mean over pictures of  sqrt(q) mean over {σ > 0} of w(σ) |F(c_in x, c_noise) - F*|²
 
-    This is EDM's loss (Karras et al. 2022, eq. 8) with λ(σ) = 1/c_out², written where no weight
-    is infinite; at σ = 0 the target is noise that left no trace in x, so those pixels are out.
-    A picture with a small hole counts as much as one that is noisy all over.
+    where q is the picture's share of noisy pixels. With w = 1 and q = 1 this is EDM's loss
+    (Karras et al. 2022, eq. 8) with λ(σ) = 1/c_out², written where no weight is infinite; at
+    σ = 0 the target is noise that left no trace in x, so those pixels are out.
+
+    w (`level_weight`) and sqrt(q) keep the noise of the gradient even. A picture with a small
+    hole would otherwise, at the weight of a picture, have thirty times the squared gradient of
+    one at a middle level, and drown it; by the pixel, at a weight of q, it would hardly count.
 
     Args:
         network: F, called with (c_in x, c_noise).
@@ -35,6 +39,17 @@ def sigma_map_loss(
     x = x0 + sigma * noise
     f = network(*edm_inputs(x, sigma, sigma_data))
     error = (f.float() - edm_target(x0, noise, sigma, sigma_data)).square()
-    noisy = (sigma > 0).to(error.dtype)
-    count = noisy.expand_as(error).sum((1, 2, 3)).clamp(min=1)
-    return ((error * noisy).sum((1, 2, 3)) / count).mean()
+    share = (sigma > 0).float().mean((1, 2, 3))
+    total = (level_weight(sigma, sigma_data) * error).mean((1, 2, 3))
+    return (total / share.sqrt().clamp(min=1e-6)).mean()
+
+
+def level_weight(sigma: Tensor, sigma_data: float) -> Tensor:
+    """w(σ) = 1 / (1 + ln²(σ/σ_data) / 3), and 0 at σ = 0: the inverse of what is attainable.
+
+    The error of F is least at σ = σ_data and grows towards both ends, where detail or everything
+    drowns in noise. Weighted by its inverse, every level pulls alike, as in Karras et al.,
+    "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024, eq. 21, where
+    the curve is learned; this one fits the bundled prior from σ = 0.02 to 3 on photographs.
+    """
+    return 1 / (1 + (sigma / sigma_data).log().square() / 3)
