@@ -90,13 +90,12 @@ def run_plan(
     height, width = plan.image.shape[-2:]
     box = Window(0, 0, height, width)
     part = plan
-    results = plan.image.repeat(len(plan.seeds), 1, 1, 1)
     if isinstance(model, DenoiserModel) and model.halo is not None:
         windows = _active_windows(plan, model, model.halo, tile)
         if not windows:
             meter.begin(len(plan.seeds) - 1, 1)
             meter.finish()
-            return results
+            return plan.image.repeat(len(plan.seeds), 1, 1, 1)
         # The network needs the halo around every window; the state, nothing beyond that.
         box = with_halo(bounding(windows), model.halo, height, width)
         part = _crop(plan, box)
@@ -105,13 +104,18 @@ def run_plan(
                 model.denoiser, [_within(w, box) for w in windows], model.halo, meter.piece
             )
         )
+    results = None
     steps = len(model.path(part)) if isinstance(model, DenoiserModel) else 1
     for sample, seed in enumerate(plan.seeds):
         last = 0
         meter.begin(sample, steps)
         noise = PositionalNoise((seed,), model.channels, height, width, box)
-        crop_map(results, box)[sample] = model.run(replace(part, seeds=(seed,)), noise, count)[0]
+        moved = model.run(replace(part, seeds=(seed,)), noise, count)
+        # Not before the first run, whose peak of memory this would add to.
+        results = plan.image.repeat(len(plan.seeds), 1, 1, 1) if results is None else results
+        crop_map(results, box)[sample] = moved[0]
         meter.finish()
+    assert results is not None  # a plan has seeds
     return results
 
 
