@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "schema": {"core", "maps"},
     "nn": {"core"},
-    "maps": {"core"},
+    "maps": {"core", "images"},
     "data": {"core"},
     "images": {"core", "files"},
     "models": {"core", "files", "nn"},

@@ -180,7 +180,7 @@ def test_of_an_image_or_a_path(tmp_path: Path) -> None:
         (None, "NoneType"),
         ({"a": 1}, "dict"),
         (object(), "object"),
-        ("there-is-no-such-file.png", "is no file"),
+        ("there-is-no-such-file.png", "does not exist"),
     ],
     ids=str,
 )

@@ -103,6 +103,11 @@ class Raster:
         return names[self.channels]
 
     @property
+    def is_transparent(self) -> bool:
+        """Whether some pixel lets the background through."""
+        return self.alpha is not None and bool((self.alpha < peak_of(self.alpha.dtype)).any())
+
+    @property
     def value_range(self) -> tuple[float, float]:
         """The samples for black (or no ink) and for full intensity."""
         return 0.0, float(peak_of(self.pixels.dtype))

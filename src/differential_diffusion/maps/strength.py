@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -87,7 +86,7 @@ class StrengthMap:
         if isinstance(value, StrengthMap):
             return value
         if isinstance(value, str | os.PathLike):
-            return from_file(Path(value))
+            return from_file(value)
         if isinstance(value, Image.Image):
             return from_image(value)
         if isinstance(value, Tensor):
