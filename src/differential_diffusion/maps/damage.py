@@ -150,17 +150,12 @@ def _dead_pixels(image: Array, sigma: Array) -> Mask:
 
 def _flat_patches(image: Array) -> Mask:
     """Connected areas of one exact colour whose edge is hard nearly all round."""
-    height, width, channels = image.shape
-    fine = np.rint((image + 1) * (4 * 127.5)).astype(np.int64)
-    code = fine[..., 0].copy()
-    for channel in range(1, channels):
-        code = code * 2048 + fine[..., channel]
-    del fine
-    regions = label(code, background=-1, connectivity=1)
+    code = _colour_code(image)
+    regions = label(np.where(_alone(code), -1, code), background=-1, connectivity=1)
     area = np.bincount(regions.ravel())
-    wide = np.flatnonzero(area >= _PATCH_AREA)
-    if not wide.size:
-        return np.zeros((height, width), bool)
+    area[0] = 0  # pixels like none of their neighbours
+    if not (area >= _PATCH_AREA).any():
+        return np.zeros(code.shape, bool)
     edges, hard = np.zeros(area.size), np.zeros(area.size)
     for axis in (0, 1):
         first = [slice(None), slice(None)]
@@ -174,6 +169,25 @@ def _flat_patches(image: Array) -> Mask:
             hard += np.bincount(side, step > _PATCH_CONTRAST, minlength=area.size)
     flat = (area >= _PATCH_AREA) & (hard >= _PATCH_HARDNESS * edges) & (edges > 0)
     return np.asarray(flat[regions])
+
+
+def _colour_code(image: Array) -> NDArray[np.int32]:
+    """One number (H,W) for each colour, told apart in quarters of 8-bit levels."""
+    code = np.zeros(image.shape[:2], np.int32)
+    for channel in range(image.shape[2]):
+        fine = np.rint((image[..., channel] + 1) * np.float32(4 * 127.5))
+        code = code * 1024 + np.clip(fine, 0, 1023).astype(np.int32)
+    return code
+
+
+def _alone(code: NDArray[np.int32]) -> Mask:
+    """Pixels unlike all four neighbours, most of them in a noisy picture: no area of their own."""
+    alone = np.ones(code.shape, bool)
+    for one, other in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        unlike = code[one] != code[other]
+        alone[one] &= unlike
+        alone[other] &= unlike
+    return alone
 
 
 def _grown(found: Mask, grow: int) -> Mask:
