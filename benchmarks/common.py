@@ -266,6 +266,11 @@ def write_report(
         command.append(f"--pictures {options.pictures}")
     if options.model != "prior":
         command.append("--model FOLDER")
+    if options.device != "cpu":
+        command.append(f"--device {options.device}")
+    if options.precision != "fp32":
+        command.append(f"--precision {options.precision}")
+    command.append(f"--threads {options.threads}")
     text = "\n\n".join(
         [
             f"## {title}",

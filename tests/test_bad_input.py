@@ -251,6 +251,11 @@ SETTINGS = [
         "unknown mode", "'heavy'", lambda: dd.restore("photo.png", mode="heavy", model=MODEL),
         "restore photo.png --mode heavy",
     ),
+    Bad(
+        "damage for a mode that mends none", "mode 'light', which mends none",
+        lambda: dd.restore("photo.png", mode="light", damage="photo.png", model=MODEL),
+        "restore photo.png --mode light --damage photo.png",
+    ),
     Bad("unknown device", "'abacus'", setting(device="abacus"), option("--device abacus")),
     Bad("missing device", "cuda:99", setting(device="cuda:99"), option("--device cuda:99")),
     Bad("an object in JSON", "ndarray",

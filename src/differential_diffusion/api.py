@@ -36,7 +36,8 @@ def edit(
             (H,W) in [0,1] (or uint8, uint16 by their range), a PIL image, a path, a `StrengthMap`,
             or a `MapSpec` that names a source of maps.
         invert: read the map as the paper's files, white = keep.
-        on_step: called with every `Step`; raise in it to stop.
+        on_step: called with every `Step`, whose state is cut to what changes and a margin where
+            the model is local; raise in it to stop.
         on_progress: called with a `Progress` as work is done.
         settings: fields of `EditRequest`: seed, steps, solver, path, samples, estimate, model,
             device, precision, tile.

@@ -9,7 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .errors import InputError
 
@@ -32,6 +40,11 @@ def _named_map(value: Any) -> Any:
 
 MapLike = Annotated[Any, BeforeValidator(_named_map)]
 """A strength map as the user gives it: number, array, picture, path, or a source by name."""
+
+
+def is_auto(value: Any) -> bool:
+    """Whether the user leaves a map to the task; arrays do not compare with a text."""
+    return isinstance(value, str) and value == "auto"
 
 
 class Request(BaseModel):
@@ -159,6 +172,12 @@ class RestoreRequest(Request):
     damage: MapLike = "auto"
 
     external: ClassVar[tuple[str, ...]] = ("image", "model", "noise_level_8bit", "damage")
+
+    @model_validator(mode="after")
+    def _check_damage(self) -> RestoreRequest:
+        if self.mode == "light" and not is_auto(self.damage):
+            raise ValueError("damage was given with mode 'light', which mends none: use 'standard'")
+        return self
 
 
 def build(cls: type[Request], /, **fields: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import sys
 import types
 from collections.abc import Callable
@@ -103,6 +104,24 @@ def test_churn_equals_k_diffusion(k_sampling: Any) -> None:
     x = sample(ORACLE, start(), path, Churn(**churn), replay.__getitem__)
     torch.testing.assert_close(x, theirs, rtol=0, atol=1e-10)
     assert (x - ours(Heun(), start())).abs().max() > 0.01
+
+
+def test_churn_equals_algorithm_2_of_karras() -> None:
+    s_churn, s_tmin, s_tmax, s_noise = 5.0, 0.05, 2.0, 1.003
+    x = start()
+    for i, eps in enumerate(draws()):
+        t, t_next = float(LADDER[i]), float(LADDER[i + 1])
+        gamma = min(s_churn / N, math.sqrt(2) - 1) if s_tmin <= t <= s_tmax else 0.0
+        t_hat = t + gamma * t
+        x_hat = x + math.sqrt(t_hat**2 - t**2) * s_noise * eps
+        d = (x_hat - k_model(x_hat, torch.tensor([t_hat], dtype=torch.float64))) / t_hat
+        x = x_hat + (t_next - t_hat) * d
+        if t_next > 0:
+            corrected = (x - k_model(x, torch.tensor([t_next], dtype=torch.float64))) / t_next
+            x = x_hat + (t_next - t_hat) * (d + corrected) / 2
+    torch.testing.assert_close(
+        ours(Churn(s_churn, s_tmin, s_tmax, s_noise), start()), x, rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])

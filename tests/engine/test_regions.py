@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from differential_diffusion.core import SOLVERS, Plan, PositionalNoise
+from differential_diffusion.core import SOLVERS, Plan, PositionalNoise, lift
 from differential_diffusion.core.types import Step
 from differential_diffusion.engine import run_plan, windows_over
 from differential_diffusion.models import DenoiserModel
@@ -77,7 +77,7 @@ def test_nothing_to_do_calls_nothing(tiny: DenoiserModel) -> None:
 
     x = picture(40, 50)
     plan = Plan(x, torch.zeros(1, 1, 40, 50))
-    assert torch.equal(run_plan(plan, tiny.with_denoiser(refuse)), x)
+    assert torch.equal(run_plan(plan, tiny.with_denoiser(refuse, halo=tiny.halo)), x)
 
 
 def test_the_network_sees_the_edit_and_its_halo_only(tiny: DenoiserModel) -> None:
@@ -89,7 +89,7 @@ def test_the_network_sees_the_edit_and_its_halo_only(tiny: DenoiserModel) -> Non
 
     strength = torch.zeros(1, 1, 800, 800)
     strength[..., 400:420, 300:330] = 1
-    run_plan(Plan(picture(800, 800), strength, steps=2), tiny.with_denoiser(record))
+    run_plan(Plan(picture(800, 800), strength, steps=2), tiny.with_denoiser(record, halo=tiny.halo))
     halo = tiny.halo or 0
     side = 2 * halo + 30 + 2 * tiny.stride
     assert max(seen) <= side * side
@@ -109,7 +109,7 @@ def test_pixels_that_wait_cost_nothing(tiny: DenoiserModel) -> None:
     steps: list[Step] = []
     run_plan(
         Plan(picture(100, 1500), strength, steps=10),
-        tiny.with_denoiser(record),
+        tiny.with_denoiser(record, halo=tiny.halo),
         on_step=steps.append,
     )
     assert len(steps) == 10
@@ -144,3 +144,12 @@ def test_windows_join_neighbours_and_leave_strangers_apart() -> None:
     active[100:110, 100:110] = active[130:140, 150:160] = active[1900, 1900] = True
     windows = windows_over(active, stride=8, halo=100, tile=1024)
     assert len(windows) == 2
+
+
+def test_a_denoiser_that_holds_a_picture_is_given_whole_ones(tiny: DenoiserModel) -> None:
+    x, strength = picture(96, 128), torch.zeros(1, 1, 96, 128)
+    strength[..., 40:48, 40:52] = 1
+    noise = PositionalNoise((0,), 3, 96, 128)
+    lifted = tiny.with_denoiser(lift(tiny.denoiser, x, noise(0)))
+    plan = Plan(x, strength, steps=3)
+    torch.testing.assert_close(run_plan(plan, lifted), lifted.run(plan, noise))

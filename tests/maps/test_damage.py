@@ -252,3 +252,15 @@ def test_bad_requests_for_damage_are_refused() -> None:
     for call, says in calls:
         with pytest.raises(InputError, match=says):
             call()
+
+
+def test_the_frame_of_a_picture_is_no_damage() -> None:
+    picture = np.asarray(data.chelsea(), np.float32) / 127.5 - 1
+    wide, framed = picture.copy(), picture.copy()
+    wide[:30] = wide[-30:] = -1
+    framed[:20] = framed[-20:] = framed[:, :20] = framed[:, -20:] = 1
+    for boxed in (wide, framed):
+        assert not find_damage(boxed, scratches=False, dust=False).active[:19].any()
+    corner = picture.copy()
+    corner[:30, :40] = 1  # torn off
+    assert find_damage(corner, scratches=False, dust=False).active[:30, :40].all()

@@ -88,17 +88,46 @@ def test_grey_pictures_in_one_channel_two_axes_or_three_channels_are_the_same() 
     np.testing.assert_array_equal(in_levels(grey[..., None].repeat(3, 2)), found)
 
 
+def taken_and_clean(scene: NDArray[np.uint8], iso: float) -> tuple[Array, Array]:
+    """A scene by a simulated camera, with its noise and without."""
+    rgb, camera = scene.astype(np.float32) / 127.5 - 1, Camera.at_iso(iso)
+    return (
+        simulate_camera(rgb, camera, seed=2),
+        simulate_camera(rgb, camera.without_noise(), seed=2),
+    )
+
+
+def rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
 @pytest.mark.parametrize("iso", [1600, 6400])
 def test_camera_noise_is_estimated_at_its_deviation(iso: float) -> None:
     for scene in (data.astronaut(), data.chelsea(), data.coffee()):
-        rgb = scene[:256, :256].astype(np.float32) / 127.5 - 1
-        camera = Camera.at_iso(iso)
-        taken, clean = (
-            simulate_camera(rgb, one, seed=2) for one in (camera, camera.without_noise())
-        )
-        truth = float(np.sqrt(np.mean((taken - clean) ** 2)))
-        found = float(np.sqrt(np.mean(estimate_noise(taken) ** 2)))
-        assert truth / 1.5 < found < 1.5 * truth
+        taken, clean = taken_and_clean(scene[:256, :256], iso)
+        for grey in (False, True):
+            seen, truth = (x.mean(-1) if grey else x for x in (taken, clean))
+            ratio = rms(estimate_noise(seen)) / rms(seen - truth)
+            assert 1 / 1.3 < ratio < 1.3, (iso, grey, ratio)
+
+
+def test_camera_noise_is_told_from_texture() -> None:
+    """Gravel and grass leave no flat part, yet noise falls less with frequency than they do."""
+    for scene in (data.gravel(), data.grass()):
+        rgb = np.repeat(scene[:256, :256, None], 3, axis=2)
+        taken, clean = taken_and_clean(rgb, 1600)
+        assert rms(estimate_noise(taken, kind="camera")) < 2 * rms(taken - clean)
+
+
+def test_a_small_crop_of_a_camera_has_its_noise() -> None:
+    taken, clean = taken_and_clean(data.chelsea()[100:132, 100:132], 6400)
+    ratio = rms(estimate_noise(taken, kind="camera")) / rms(taken - clean)
+    assert 1 / 1.5 < ratio < 1.5
+
+
+def test_a_long_strip_is_measured() -> None:
+    found = in_levels(noisy(flat(16, 300_000, 3), 20))
+    assert abs(np.median(found) / 20 - 1) < 0.05
 
 
 @pytest.mark.parametrize("kind", ["auto", "white", "camera"])

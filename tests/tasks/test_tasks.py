@@ -87,6 +87,15 @@ def test_denoise_is_one_evaluation_of_the_posterior_mean() -> None:
     assert not output.keep.any()
 
 
+def test_settings_that_the_posterior_mean_has_no_use_for_are_named() -> None:
+    given = {"image": "x", "noise_level_8bit": 20}
+    plain, _ = perform(build(DenoiseRequest, **given), source())
+    assert plain.notes == ()
+    told, plans = perform(build(DenoiseRequest, **given, steps=50, solver="heun"), source())
+    assert len(plans) == 1
+    assert "one evaluation: steps and solver went unused" in told.notes[0]
+
+
 def test_denoise_draws_posterior_samples_with_posterior_solvers_only() -> None:
     request = build(DenoiseRequest, image="x", noise_level_8bit=25, samples=3)
     output, (plan,) = perform(request, source())

@@ -141,12 +141,7 @@ def _noise_level(text: str | None) -> dict[str, Any]:
     """The request's noise level from the option's text; nothing if it was not given."""
     if text is None or text == "auto":
         return {} if text is None else {"noise_level_8bit": text}
-    level = number_or_file("--noise", text)
-    if isinstance(level, str):
-        from ..images import read
-
-        return {"noise_level_8bit": read(level).luminance() * 255}
-    return {"noise_level_8bit": level}
+    return {"noise_level_8bit": number_or_file("--noise", text)}
 
 
 def _run(task: str, images: list[str], settings: Settings, given: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The only place where bytes become tensors and back.
+"""The only place where the pictures and maps of users become arrays and tensors, and back.
 
 `read` turns a file, Pillow image, array or tensor into a `Picture`, which keeps the source's
 samples in their own mode and dtype; `Picture.tensor` gives what models see, and

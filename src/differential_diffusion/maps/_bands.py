@@ -102,6 +102,7 @@ def block_bands(image: Array, ignore: NDArray[np.bool_] | None = None) -> Bands:
     """
     height, width, channels = image.shape
     step = 4 * max(1, math.ceil(math.sqrt(height * width / 16 / _MAX_BLOCKS)))
+    step = min(step, max(4, (min(height, width) - BLOCK) // 4 * 4))  # two rows even of a strip
     rows, columns = (height - BLOCK) // step + 1, (width - BLOCK) // step + 1
     groups = 1 if channels == 1 else 2
     energy = np.empty((rows, columns, groups, 5), np.float32)

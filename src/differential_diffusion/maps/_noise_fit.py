@@ -31,6 +31,8 @@ __all__ = [
     "flat_spectrum",
     "gather",
     "level_field",
+    "scale_features",
+    "usual_curve",
 ]
 
 Array = NDArray[np.float32]
@@ -55,11 +57,9 @@ _CAMERA = (
     (0.02, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     (0.60, 0.75, 0.85, 0.92, 1.0, 0.97, 0.85, 0.62, 0.45, 0.36, 0.30),
 )
-# Log of the curve's scale: a constant, the weight of the log of the scale that the flattest parts
-# ask for, and those of the logs of energies over luma's middle one: luma's lowest with luma's
-# highest (grey), or luma's lowest, chroma's lowest and chroma's two highest (colour).
-_GREY_SCALE = (0.42, 0.897, -0.415, -0.233)
-_COLOUR_SCALE = (0.508, 0.887, -0.366, 0.253, -0.138)
+# Weights of `scale_features` in the log of the scale, by `python -m benchmarks.fit_noise`.
+_GREY_SCALE = (0.535, 0.868, -0.427, -0.226)
+_COLOUR_SCALE = (0.453, 0.902, -0.359, 0.292, -0.125)
 _SLOPES = (-6.0, 3.0)
 _FLOOR = 1e-3
 INTENSITY_BINS = 24
@@ -211,25 +211,25 @@ def flat_spectrum(bands: Bands) -> FlatSpectrum:
     return FlatSpectrum(np.median(energy[..., flattest], -1) + 1e-2, np.maximum(gaussian, -0.8))
 
 
-def flat_levels(bands: Bands, luma_share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def flat_levels(
+    bands: Bands, spectrum: FlatSpectrum
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Noise variance at `INTENSITY_BINS` intensities, mean over channels, and its trust.
 
     At each intensity the flattest windows of 3x3 blocks speak, by their lowest luma ring, which
     says nothing about the others where there is noise alone. Where even these are not Gaussian,
-    texture speaks, and the trust is low; 0 where there are too few windows.
-
-    Args:
-        bands: of the picture.
-        luma_share: variance of luma noise in units of its energy in the middle rings.
+    texture speaks, and the trust is low; 0 where there are too few windows. If these are too few
+    everywhere, the flattest of the whole picture speak for all intensities.
     """
+    robust = spectrum.energy[LUMA] * np.exp(spectrum.gaussian[LUMA] * (np.arange(5) >= 3))
+    middle = np.average(spectrum.energy[LUMA, MIDDLE], weights=COUNTS[MIDDLE])
+    luma_share = float(np.average(robust, weights=COUNTS) / middle)
     windows, usable = _windows(bands)
     energy = windows.energy.reshape(*windows.energy.shape[:2], -1)
     amplitude = windows.amplitude[LUMA, MIDDLE].reshape(2, -1)
     level = np.average(energy[LUMA, MIDDLE], 0, COUNTS[MIDDLE]) + 1e-2
     gaussian = np.log(np.average(amplitude**2, 0, COUNTS[MIDDLE]) / level + 1e-2)
-    variance = luma_share * level
-    if len(energy) > 1:  # chroma has two axes of the three
-        variance = (variance + 2 * np.average(energy[CHROMA], 0, COUNTS)) / 3
+    variance = _mean_of_channels(energy, luma_share)
     position = windows.intensity.ravel() / 255 * INTENSITY_BINS - 0.5
     levels, trust = np.ones(INTENSITY_BINS), np.zeros(INTENSITY_BINS)
     for index in range(INTENSITY_BINS):
@@ -241,43 +241,67 @@ def flat_levels(bands: Bands, luma_share: float) -> tuple[NDArray[np.float64], N
         levels[index] = np.median(variance[flattest])
         texture = max(0.0, -float(np.median(gaussian[flattest])) - 0.02)
         trust[index] = near.size**0.5 * np.exp(-((texture / 0.05) ** 2))
+    if not trust.any():
+        return np.full_like(levels, _mean_of_channels(spectrum.energy, luma_share)), trust + 1
     return levels, trust
+
+
+def _mean_of_channels(energy: NDArray[Any], luma_share: float) -> NDArray[Any]:
+    """Mean noise variance of the channels from energies (groups, 5, ...).
+
+    Chroma's energies are its variance; `luma_share` is luma's in units of its middle rings'.
+    """
+    luma = luma_share * np.average(energy[LUMA, MIDDLE], 0, COUNTS[MIDDLE]) + 1e-2
+    if len(energy) == 1:
+        return np.asarray(luma)
+    return np.asarray((luma + 2 * np.average(energy[CHROMA], 0, COUNTS)) / 3)  # of three axes
+
+
+def usual_curve() -> NDArray[np.float64]:
+    """A camera's usual noise variance at each of `INTENSITY_BINS` intensities, up to its scale.
+
+    Shot noise grows with the light and the tone curve shrinks it; what is left varies little
+    up to the middle greys and falls towards white, and towards black where it is clipped.
+    """
+    return np.interp((np.arange(INTENSITY_BINS) + 0.5) / INTENSITY_BINS, *_CAMERA)
 
 
 def camera_curve(
     variance: NDArray[np.float64], trust: NDArray[np.float64], spectrum: FlatSpectrum
 ) -> NDArray[np.float64]:
-    """Noise variance at each intensity: a camera's usual curve, at the scale of this picture.
+    """Noise variance at each intensity: the usual curve, at the scale of this picture.
 
-    Shot noise grows with the light and the tone curve shrinks it; what is left varies little
-    up to the middle greys and falls towards white, and towards black where it is clipped. Only
-    the scale is free. Texture can only add to what is seen at an intensity, so the scale is a low
-    quantile of those that the intensities ask for; and texture falls with frequency faster than
-    noise, so the slope of the flattest parts' spectrum tells how much of it is texture. How to
-    weigh these was fitted to 430 photographs through simulated cameras of ISO 300 to 16,000, of
-    different optics, white balance, demosaicing and compression. Above ISO 1000 the deviation is
-    then off by 13 % (root mean square, cross-validated), and by 17 % without the slopes.
+    How to weigh what speaks for the scale was fitted to photographs through simulated cameras of
+    ISO 300 to 16,000, of different optics, white balance, demosaicing and compression
+    (`python -m benchmarks.fit_noise`, which says how well it fits).
 
     Args:
         variance: (INTENSITY_BINS,) seen, in squared 8-bit levels.
         trust: (INTENSITY_BINS,) weights, not all 0.
         spectrum: of the picture.
     """
-    curve = np.interp((np.arange(INTENSITY_BINS) + 0.5) / INTENSITY_BINS, *_CAMERA)
-    asked = variance / curve
+    rule = _GREY_SCALE if len(spectrum.energy) == 1 else _COLOUR_SCALE
+    return usual_curve() * np.exp(scale_features(variance, trust, spectrum) @ rule)
+
+
+def scale_features(
+    variance: NDArray[np.float64], trust: NDArray[np.float64], spectrum: FlatSpectrum
+) -> NDArray[np.float64]:
+    """What speaks for the log of the curve's scale, arguments as in `camera_curve`.
+
+    Texture can only add to what is seen at an intensity, so first a low quantile of the scales
+    that the intensities ask for. And texture falls with frequency faster than noise, so the slope
+    of the flattest parts' spectrum tells how much of it is texture: logs of energies over luma's
+    middle one, of luma's lowest and highest ring in grey pictures, and of luma's lowest, chroma's
+    lowest and chroma's two highest in colour. With a constant in front: 4 or 5 values.
+    """
+    asked = variance / usual_curve()
     order = np.argsort(asked)
     reached = np.cumsum(trust[order])
     lowest = asked[order][np.searchsorted(reached, _QUANTILE * reached[-1])]
-    return np.asarray(_scale(float(lowest), spectrum) * curve)
-
-
-def _scale(lowest: float, spectrum: FlatSpectrum) -> float:
-    """Scale of the camera's curve from the lowest that an intensity asks for."""
     energy = spectrum.energy
-    rule: tuple[float, ...] = _GREY_SCALE
     seen = [energy[LUMA, 0], energy[LUMA, 4]]
     if len(energy) > 1:
-        rule = _COLOUR_SCALE
         seen = [energy[LUMA, 0], energy[CHROMA, 0], energy[CHROMA, 3:].mean()]
     slopes = np.clip(np.log(seen) - np.log(energy[LUMA, 2]), *_SLOPES)
-    return float(np.exp(rule[0] + rule[1] * np.log(lowest) + slopes @ rule[2:]))
+    return np.array([1, np.log(lowest), *slopes])

@@ -43,7 +43,8 @@ def find_damage(
 
     Scratches and dust are thin or small areas of white or black whose edges are harder than a
     lens draws them; dead pixels are single pixels with a channel at an end of the range, far from
-    all eight neighbours; patches are areas of one exact colour with a hard edge all round. What
+    all eight neighbours; patches are areas of one exact colour with a hard edge all round, unless
+    they take up a whole side of the picture, as its frame does. What
     merely looks like a scratch (a wire, a whisker, a glint) is told from it by how sharply it
     ends, which is a matter of degree: look at the map before trusting it.
 
@@ -149,11 +150,17 @@ def _dead_pixels(image: Array, sigma: Array) -> Mask:
 
 
 def _flat_patches(image: Array) -> Mask:
-    """Connected areas of one exact colour whose edge is hard nearly all round."""
+    """Connected areas of one exact colour whose edge is hard nearly all round.
+
+    What takes up a whole side of the picture is its frame, such as a letterbox's bars.
+    """
     code = _colour_code(image)
     regions = label(np.where(_alone(code), -1, code), background=-1, connectivity=1)
     area = np.bincount(regions.ravel())
     area[0] = 0  # pixels like none of their neighbours
+    for side in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
+        if (side == side[0]).all():
+            area[side[0]] = 0
     if not (area >= _PATCH_AREA).any():
         return np.zeros(code.shape, bool)
     edges, hard = np.zeros(area.size), np.zeros(area.size)

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from ..core.ladder import sigma_to_strength
 from ..errors import InputError
 from . import _check
-from ._bands import BLOCK, COUNTS, Bands, block_bands
+from ._bands import BLOCK, Bands, block_bands
 from ._noise_fit import (
     CHROMA,
     INTENSITY_BINS,
     LUMA,
-    MIDDLE,
     FlatSpectrum,
     camera_curve,
     flat_levels,
@@ -120,13 +119,7 @@ def noise_strength(image: NDArray[np.floating], *, kind: NoiseKind = "auto") -> 
 
 def _camera_level(image: Array, bands: Bands, spectrum: FlatSpectrum) -> Array:
     """Deviation (H,W) in 8-bit levels, the root of the channels' mean variance."""
-    level = np.average(spectrum.energy[LUMA, MIDDLE], weights=COUNTS[MIDDLE])
-    robust = spectrum.energy[LUMA] * np.exp(spectrum.gaussian[LUMA] * (np.arange(5) >= 3))
-    luma_share = float(np.average(robust, weights=COUNTS) / level)
-    levels, trust = flat_levels(bands, luma_share)
-    if not trust.any():
-        levels, trust = np.full_like(levels, level * luma_share), np.ones_like(trust)
-    curve = camera_curve(levels, trust, spectrum)
+    curve = camera_curve(*flat_levels(bands, spectrum), spectrum)
     smooth = cv2.GaussianBlur(image.mean(-1), (0, 0), 2)
     position = (smooth + 1) / 2 * INTENSITY_BINS - 0.5
     logs = np.interp(position, np.arange(INTENSITY_BINS), np.log(curve) / 2)
@@ -143,9 +136,9 @@ def _camera_weight(spectrum: FlatSpectrum) -> float:
     """
     log_energy = np.log(spectrum.energy)
     if log_energy.shape[0] == 1:
-        score = 11.3 * spectrum.gaussian[LUMA, 1] + 0.5 * log_energy[LUMA, 1] - 2.1
+        score = 25 * spectrum.gaussian[LUMA, 1] + 0.9 * log_energy[LUMA, 1] - 3
         slope = log_energy[LUMA, 4] - log_energy[LUMA, 2]
-        return _logistic(score) * float(np.clip((-0.7 - slope) / 0.4, 0, 1))
+        return _logistic(score) * float(np.clip((-0.4 - slope) / 0.25, 0, 1))
     colourful = log_energy[CHROMA, 0] - log_energy[LUMA, 0]
     strong = min(log_energy[LUMA, 1], 5.5)
     score = 8 * spectrum.gaussian[LUMA, 1] + 1.95 * colourful + 1.7 * strong - 4.5

@@ -53,9 +53,15 @@ class DenoiserModel:
         """σ(strength): 0 at 0, then Karras from sigma_min to sigma_max."""
         return strength_to_sigma(strength, self.sigma_min, self.sigma_max, self.rho)
 
-    def with_denoiser(self, denoiser: Denoiser) -> DenoiserModel:
-        """The same model around another denoiser: guided, lifted, or cut to regions."""
-        return replace(self, denoiser=denoiser)
+    def with_denoiser(self, denoiser: Denoiser, *, halo: int | None = None) -> DenoiserModel:
+        """The same model around another denoiser, such as a guided or lifted one.
+
+        Args:
+            denoiser: the other one.
+            halo: margin that makes a crop exact, as `self.halo` where the other is as local;
+                None, to be given whole pictures, where it holds some itself.
+        """
+        return replace(self, denoiser=denoiser, halo=halo)
 
     def path(self, plan: Plan) -> Path:
         """The σ-maps that `run` will walk through, on the device."""

@@ -17,9 +17,9 @@ from ..core.noise import PositionalNoise, derive_seed
 from ..core.plan import Plan, Run
 from ..core.solvers import SOLVERS
 from ..errors import InputError
-from ..maps import StrengthMap, make_map
+from ..maps import StrengthMap, from_file, from_image, make_map
 from ..maps.noise import estimate_noise
-from ..schema import MapSpec, Request
+from ..schema import MapSpec, Request, is_auto
 
 _CHROMA_STREAM = 3
 
@@ -89,17 +89,12 @@ def strength_tensor(value: Any, source: TaskInput, *, invert: bool) -> Tensor:
     return (strength.invert() if invert else strength).tensor()
 
 
-def is_auto(value: Any) -> bool:
-    """Whether the user leaves a map to the task; arrays do not compare with a text."""
-    return isinstance(value, str) and value == "auto"
-
-
 def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
     """σ on [-1,1] from a level on the 8-bit scale: number, map (H,W), image file, or "auto".
 
-    A file's grey levels, 0 to 255, are the levels themselves. Pixels of `ignore`, (1,1,H,W)
-    bool, such as damage, do not count in an estimate. Returns (1,1,1,1) for a number, else
-    (1,1,H,W).
+    The full range of a file's grey levels, whatever its type, stands for 0 to 255. Pixels of
+    `ignore`, (1,1,H,W) bool, such as damage, do not count in an estimate. Returns (1,1,1,1) for
+    a number, else (1,1,H,W).
 
     Raises:
         InputError: for a negative, non-finite or wrongly sized level.
@@ -114,7 +109,8 @@ def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) ->
             f"noise_level_8bit is '{value}': give a number, a map, its file, or 'auto'"
         )
     if isinstance(value, str | Path | Image.Image):
-        value = 255 * StrengthMap.of(value, *source.size).array
+        grey = from_image(value) if isinstance(value, Image.Image) else from_file(value)
+        value = 255 * grey.array
     try:
         level = torch.as_tensor(value, dtype=torch.float32, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError):

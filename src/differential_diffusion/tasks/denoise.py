@@ -28,8 +28,10 @@ def denoise(request: DenoiseRequest, source: TaskInput, run: Run) -> TaskOutput:
         InputError: if several samples are asked of a solver that does not sample the posterior.
     """
     noise = noise_tensor(request.noise_level_8bit, source)
+    notes: tuple[str, ...] = ()
     if request.samples == 1 and request.estimate == "mean":
         samples = run(denoise_plan(*colour_noise(source, noise, request.seed), request.seed))
+        notes = _unused(request)
     else:
         posterior = posterior_solvers()
         if request.solver not in posterior:
@@ -43,7 +45,14 @@ def denoise(request: DenoiseRequest, source: TaskInput, run: Run) -> TaskOutput:
 
         samples = draw(request, source, noise, plan, run)
     active = (noise > 0).expand(1, 1, *source.size)
-    return TaskOutput(samples, ~active, active.float(), noise)
+    return TaskOutput(samples, ~active, active.float(), noise, notes=notes)
+
+
+def _unused(request: DenoiseRequest) -> tuple[str, ...]:
+    """What the user should know of settings that the posterior mean has no use for."""
+    given = [name for name in ("steps", "solver", "path") if name in request.model_fields_set]
+    said = f"the posterior mean takes one evaluation: {' and '.join(given)} went unused"
+    return (f"{said}; samples use them",) if given else ()
 
 
 TASK = Task(DenoiseRequest, denoise, "remove noise of known, mapped or estimated level")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core.plan import Plan, Run
 from ..maps.damage import find_damage
-from ..schema import RestoreRequest
+from ..schema import RestoreRequest, is_auto
 from .base import (
     Task,
     TaskInput,
@@ -16,7 +16,6 @@ from .base import (
     channels_last_pixels,
     denoise_plan,
     draw,
-    is_auto,
     noise_tensor,
     plan_options,
     strength_tensor,

@@ -43,7 +43,7 @@ from .state import (
 from .validation import draw_grid, validate
 
 _STREAM_FIELDS, _STREAM_NOISE, _STREAM_COLOURS = 1, 2, 3
-_DIVERGED = "the training became {} at step {}: lower the optimizer's learning rates"
+_DIVERGED = "the {} became {} at step {}: lower the optimizer's learning rates"
 
 
 @dataclass
@@ -314,8 +314,9 @@ class _Run:
             self.network.parameters(), config.optimizer.max_grad_norm
         )
         value = loss.item()
-        if not (math.isfinite(value) and math.isfinite(float(norm or 0))):
-            raise FloatingPointError(_DIVERGED.format(value, self.step))
+        for name, number in (("loss", value), ("gradient", float(norm or 0))):
+            if not math.isfinite(number):
+                raise FloatingPointError(_DIVERGED.format(name, number, self.step))
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update_parameters(self.bare)
@@ -381,18 +382,16 @@ class _Run:
             "data": self.data_digest,
             "config": config.model_dump(mode="json"),
         }
-        folder = checkpoint_folder(config.output, self.step)
         model = self.checkpoint_config(step=self.step)
-        with whole_folder(folder) as temporary:
+        with whole_folder(checkpoint_folder(config.output, self.step)) as temporary:
             save_state(temporary, self.bare, self.averaged, self.optimizers, info)
             save_checkpoint(temporary, self.averaged, model, torch.float32)
         prune_checkpoints(config.output, config.checkpoint.keep, config.checkpoint.keep_steps)
 
     def finish(self) -> Path:
         """Write the averaged model to `final/`, unless its weights are no numbers."""
-        finite = all(bool(p.isfinite().all()) for p in self.averaged.parameters())
-        if not finite:
-            raise FloatingPointError(_DIVERGED.format("no number", self.step))
+        if not all(bool(p.isfinite().all()) for p in self.averaged.parameters()):
+            raise FloatingPointError(_DIVERGED.format("average of the weights", "nan", self.step))
         final = self.config.output / "final"
         if self.accelerator.is_main_process:
             card = {"step": self.step, "seconds": round(self.seconds)}
