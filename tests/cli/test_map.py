@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,24 @@ def test_invert_and_bits(run: Command, folder: Path) -> None:
     )
     total = pixels(folder / "a.png").astype(int) + pixels(folder / "b.png")
     assert np.abs(total - 255).max() <= 1
+
+
+def test_several_pictures_into_a_folder(run: Command, folder: Path) -> None:
+    Image.new("L", (9, 6)).save("other.png")
+    shown = ("--preview", "sheets/", "--json")
+    done = run("map", "radial", "photo.png", "other.png", "gone.png", "-o", "maps/", *shown)
+    assert done.exit_code == 2
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record.get("output") for record in records] == [
+        None,
+        str(Path("maps/photo.png")),
+        str(Path("maps/other.png")),
+    ]
+    assert "gone.png" in records[0]["error"]
+    assert pixels(folder / "maps/photo.png").shape == (24, 40)
+    assert pixels(folder / "maps/other.png").shape == (6, 9)
+    assert records[2]["active"] == pytest.approx((pixels(folder / "maps/other.png") > 0).mean())
+    assert sorted(path.name for path in (folder / "sheets").iterdir()) == ["other.png", "photo.png"]
 
 
 def test_a_file_as_source(run: Command, folder: Path) -> None:
@@ -145,6 +164,8 @@ def test_what_is_missing_or_wrong_is_said(folder: Path, arguments: tuple, words:
         ("map", "no source was named"),
         ("map spiral photo.png -o m.png", "'spiral' is no source of maps: use constant"),
         ("map linear photo.png", "no output was named"),
+        ("map linear photo.png mask.png -o m.png", "one file for 2 pictures"),
+        ("map linear --size 4x4 -o maps/", "'maps/' is a folder"),
         ("map linear photo.png -o m.jpg", "--output 'm.jpg' is no PNG"),
         ("map linear photo.png -o photo.png --force", "'photo.png' is an input"),
         ("map linear photo.png -o mask.png", "'mask.png' exists"),

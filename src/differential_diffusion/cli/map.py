@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .common import Quiet, key_value
-from .outputs import check_output, check_png
+from .batch import expanded, run_each
+from .common import Quiet, Reporter, key_value
+from .errors import BAD_INPUT
+from .outputs import Targets, check_output, check_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +40,10 @@ _Size = Annotated[
     typer.Option(metavar="WIDTHxHEIGHT", help="Size of the map where there is no picture."),
 ]
 _Preview = Annotated[
-    str | None, typer.Option(help="Write a PNG of the map as a heat-map, beside the picture.")
+    str | None,
+    typer.Option(
+        help="Write a PNG of the map as a heat-map, beside the picture; a folder for several."
+    ),
 ]
 
 
@@ -46,12 +51,18 @@ def make(
     source: Annotated[
         str | None, typer.Argument(help="A source of maps, see --list.", show_default=False)
     ] = None,
-    image: Annotated[
-        str | None,
-        typer.Argument(help="The picture that the map is for or made from.", show_default=False),
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The pictures that the maps are for or made from: files, folders or patterns.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="The PNG file to write.")
+        str | None,
+        typer.Option(
+            "--output", "-o", help="The PNG file to write; a folder for several pictures."
+        ),
     ] = None,
     param: _Param = None,
     size: _Size = None,
@@ -63,6 +74,7 @@ def make(
     bits: Annotated[int, typer.Option(help="Depth of the PNG, 8 or 16.")] = 16,
     preview: _Preview = None,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a map on stdout.")] = False,
     quiet: Quiet = False,
     list_sources: Annotated[
         bool, typer.Option("--list", help="List the sources and their parameters.")
@@ -81,16 +93,26 @@ def make(
         raise InputError("no output was named: add -o map.png.")
     if bits not in (8, 16):
         raise InputError(f"--bits {bits} is no depth of a map: use 8 or 16.")
-    files = _checked(image, output, preview, force)
+    report = Reporter(json_lines=json, quiet=quiet)
+    pictures, unmatched = expanded(images or [], report)
+    if images and not pictures:
+        raise typer.Exit(BAD_INPUT)
     settings = dict(key_value("--param", text) for text in param or [])
-    made, picture = build(source, image, size, settings)
-    made = _finished(made, feather, inside, invert)
-    _write(as_grey(made.array, bits), files[0], force)
-    if preview is not None:
-        _write(_sheet(made, picture), files[1], force)
-    if not quiet:
-        share = 100 * float(made.active.mean())
-        typer.echo(f"{output}: {made.width}x{made.height}, {share:.1f} % of the pixels may change")
+    place = _places(pictures, output, preview, force)
+
+    def work(image: Path | None, show: Any = None) -> tuple[dict[str, Any], str]:
+        files = place(image)
+        made, picture = build(source, None if image is None else str(image), size, settings)
+        made = _finished(made, feather, inside, invert)
+        _write(as_grey(made.array, bits), files[0], force)
+        if len(files) > 1:
+            _write(_sheet(made, picture), files[1], force)
+        return _record(source, image, made, files)
+
+    if pictures:
+        run_each(pictures, work, report, unmatched=unmatched)
+    else:
+        report.record(*work(None))
 
 
 def build(
@@ -183,9 +205,44 @@ def _finished(made: StrengthMap, feather: float, inside: bool, invert: bool) -> 
     return made.invert() if invert else made
 
 
-def _checked(image: str | None, output: str, preview: str | None, force: bool) -> list[Path]:
+def _record(
+    source: str, image: Path | None, made: StrengthMap, files: list[Path]
+) -> tuple[dict[str, Any], str]:
+    share = float(made.active.mean())
+    record = {
+        "input": None if image is None else str(image),
+        "output": str(files[0]),
+        "source": source,
+        "width": made.width,
+        "height": made.height,
+        "active": round(share, 6),
+    }
+    if len(files) > 1:
+        record["preview"] = str(files[1])
+    size = f"{made.width}x{made.height}"
+    return record, f"{files[0]}: {size}, {100 * share:.1f} % of the pixels may change"
+
+
+def _places(
+    pictures: list[Path], output: str, preview: str | None, force: bool
+) -> Callable[[Path | None], list[Path]]:
+    """What names the map and the preview of a picture, or of none, refusing to destroy."""
+    if len(pictures) < 2 and Path(output).suffix:
+        files = _checked(pictures, output, preview, force)
+        return lambda picture: files
+    targets = Targets(pictures, "map", output, preview, force=force, suffix=".png")
+
+    def place(picture: Path | None) -> list[Path]:
+        if picture is None:
+            raise InputError(f"--output '{output}' is a folder: name a file such as map.png.")
+        target = targets.of(picture)
+        return [target.output] if target.preview is None else [target.output, target.preview]
+
+    return place
+
+
+def _checked(inputs: list[Path], output: str, preview: str | None, force: bool) -> list[Path]:
     """The paths to write, after refusing those that would destroy something."""
-    inputs = [] if image is None else [Path(image)]
     files: list[Path] = []
     for option, name in (("--output", output), ("--preview", preview)):
         if name is not None:

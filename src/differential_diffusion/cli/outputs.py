@@ -58,6 +58,7 @@ class Targets:
         task: names results that no `output` names.
         output, preview, map_out: the user's; files for one picture, else folders.
         force: whether existing outputs may be replaced.
+        suffix: of the outputs; by default the picture's own where that format loses nothing.
     """
 
     sources: list[Path]
@@ -66,6 +67,7 @@ class Targets:
     preview: str | None = None
     map_out: str | None = None
     force: bool = False
+    suffix: str | None = None
     _claimed: dict[Path, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,7 +90,8 @@ class Targets:
         """
         from ..images.formats import format_of
 
-        suffix = source.suffix if source.suffix.lower() in _KEPT_SUFFIXES else ".png"
+        kept = source.suffix if source.suffix.lower() in _KEPT_SUFFIXES else ".png"
+        suffix = self.suffix or kept
         beside = source.with_name(f"{source.stem}-{self.task}{suffix}")
         target = Target(
             source,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError
+from .batch import expanded, run_each
 from .common import (
     Images,
     Invert,
@@ -20,7 +22,7 @@ from .common import (
     number_or_file,
     with_settings,
 )
-from .errors import BAD_INPUT, UNEXPECTED, debugging, explain
+from .errors import BAD_INPUT
 from .outputs import Target, Targets
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def _run(task: str, images: list[str], settings: Settings, given: dict[str, Any]
     from ..tasks import TASKS
 
     report = Reporter(json_lines=settings.json, quiet=settings.quiet)
-    sources, unmatched = _expand(images, report)
+    sources, unmatched = expanded(images, report)
     if not sources:
         raise typer.Exit(BAD_INPUT)
     request = build(TASKS[task].request, image=sources[0], **settings.request_fields(), **given)
@@ -165,53 +167,7 @@ def _run(task: str, images: list[str], settings: Settings, given: dict[str, Any]
     )
     loaded = {"model": model, "device": None, "precision": "auto"}
     request = request.model_copy(update=loaded)
-    codes = _each(request, targets, report)
-    total, failed = len(sources) + unmatched, unmatched + len(codes)
-    if total > 1:
-        report.note(f"{total - failed} of {total} pictures done, {failed} failed.")
-    if failed:
-        raise typer.Exit(UNEXPECTED if UNEXPECTED in codes else BAD_INPUT)
-
-
-def _expand(images: list[str], report: Reporter) -> tuple[list[Path], int]:
-    """The pictures that the arguments stand for, and how many arguments stand for none."""
-    from ..images import expand
-
-    found: dict[Path, None] = {}
-    failed = 0
-    for name in images:
-        try:
-            found |= dict.fromkeys(expand([name]))
-        except InputError as error:
-            report.error(explain(error)[0], name)
-            failed += 1
-    return list(found), failed
-
-
-def _each(request: Request, targets: Targets, report: Reporter) -> list[int]:
-    """Carry the request out for every picture; the exit codes of those that failed."""
-    codes, sources = [], targets.sources
-    with report.progress() as bar:
-        whole = bar.add_task("all", total=len(sources), visible=len(sources) > 1)
-        task = bar.add_task("", total=1.0)
-        for index, source in enumerate(sources):
-            label = f"{index + 1}/{len(sources)} {source.name}"
-            bar.reset(task, description=label)
-
-            def show(progress: Any, label: str = label) -> None:
-                passes = f", pass {progress.run}" if progress.run > 1 else ""
-                bar.update(task, completed=progress.fraction, description=label + passes)
-
-            try:
-                report.record(*_one(request, targets, source, show))
-            except Exception as error:
-                sentence, code = explain(error)
-                if code == UNEXPECTED and debugging():
-                    raise
-                report.error(sentence, str(source))
-                codes.append(code)
-            bar.update(whole, completed=index + 1)
-    return codes
+    run_each(sources, partial(_one, request, targets), report, unmatched=unmatched)
 
 
 def _one(

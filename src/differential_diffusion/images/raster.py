@@ -144,8 +144,7 @@ def check_size(name: str, height: int, width: int, max_pixels: int) -> None:
         raise InputError(f"{name} has no pixels ({width}x{height}): give at least 1x1.")
     if height * width > max_pixels:
         raise InputError(
-            f"{name} has {width}x{height} pixels, more than max_pixels={max_pixels}: "
-            "shrink it, or raise max_pixels if you trust its source."
+            f"{name} has {width}x{height} pixels, more than max_pixels={max_pixels}: shrink it."
         )
 
 

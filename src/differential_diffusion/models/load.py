@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Literal, overload
 
 import torch
 
@@ -42,6 +43,26 @@ def _load_checkpoint(
 
 MODELS: dict[str, Loader] = {"prior": _load_prior, "checkpoint": _load_checkpoint}
 """Backends by name; a reference `name:rest` chooses one explicitly."""
+
+
+@overload
+def load_model(
+    reference: Literal["prior"] | DenoiserModel = "prior",
+    *,
+    config: str | Path | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+) -> DenoiserModel: ...
+
+
+@overload
+def load_model(
+    reference: str | Path | Model,
+    *,
+    config: str | Path | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+) -> Model: ...
 
 
 def load_model(
