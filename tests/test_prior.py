@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import differential_diffusion as dd
 from differential_diffusion.core import Plan, PositionalNoise, psnr
 from differential_diffusion.engine import run_plan
 from differential_diffusion.models import DenoiserModel
+from differential_diffusion.nn import SigmaMapUNet, UNetConfig
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,21 @@ def photographs(folder: Path, count: int) -> list[Tensor]:
         files = [archive.extractfile(name) for name in names]
         arrays = [np.asarray(Image.open(io.BytesIO(f.read())).convert("RGB")) for f in files if f]
     return [torch.from_numpy(a.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for a in arrays]
+
+
+def test_what_is_written_about_the_prior_is_true_of_it(prior: DenoiserModel) -> None:
+    weights = Path(dd.__file__).parent / "weights"
+    described = json.loads((weights / "prior.json").read_text(encoding="utf-8"))
+    network = SigmaMapUNet(UNetConfig(**described["network"]))
+    card = (weights / "README.md").read_text(encoding="utf-8")
+    size = sum(parameter.numel() for parameter in network.parameters())
+    figures = described["card"]["cbsd68_psnr"].values()
+    assert f"{size / 1e6:.2f} million parameters" in card
+    assert f"radius {network.receptive_radius} pixels" in card
+    assert f"halo of {prior.halo} give" in card
+    assert f"| this prior | {' | '.join(f'{figure:.2f}' for figure in figures)} |" in card
+    assert f"{described['card']['patches']:,} patches" in card
+    assert f"halo of {prior.halo} pixels" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
