@@ -51,8 +51,9 @@ WHITE = (
 CAMERA = (
     "**Camera-like noise** (`data.camera.simulate_camera`: lens blur, shot and read noise behind a "
     "Bayer filter, demosaicing, white balance, sRGB, 8 bits, JPEG of quality 92). The truth is the "
-    "same camera's picture without noise. What the blind prior is told rests on constants fitted to "
-    "other photographs through cameras of this simulator (`python -m benchmarks.fit_noise`). Non-local means has, for each picture, the best of "
+    "same camera's picture without noise. What the blind prior is told rests on constants fitted "
+    "to other photographs through cameras of this simulator (`python -m benchmarks.fit_noise`). "
+    "Non-local means has, for each picture, the best of "
     f"{len(OPENCV_GRID)} (OpenCV) or {len(SKIMAGE_GRID)} (scikit-image) settings by that truth, "
     "and its time is that of one try. PSNR in dB / SSIM, the blind prior's gain in dB, seconds a "
     "picture:"
