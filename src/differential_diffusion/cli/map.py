@@ -14,7 +14,7 @@ from ..errors import InputError
 from .batch import expanded, run_each
 from .common import Quiet, Reporter, key_value
 from .errors import BAD_INPUT
-from .outputs import Targets, check_output, check_png
+from .outputs import Targets, check_output, check_png, is_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -227,7 +227,7 @@ def _places(
     pictures: list[Path], output: str, preview: str | None, force: bool
 ) -> Callable[[Path | None], list[Path]]:
     """What names the map and the preview of a picture, or of none, refusing to destroy."""
-    if len(pictures) < 2 and Path(output).suffix:
+    if len(pictures) < 2 and Path(output).suffix and not is_folder(output):
         files = _checked(pictures, output, preview, force)
         return lambda picture: files
     targets = Targets(pictures, "map", output, preview, force=force, suffix=".png")

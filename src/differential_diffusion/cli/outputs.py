@@ -75,7 +75,7 @@ class Targets:
         for option, value in given.items():
             if value is None or len(self.sources) == 1:
                 continue
-            if Path(value).suffix and not _is_folder(value):
+            if Path(value).suffix and not is_folder(value):
                 raise InputError(
                     f"{option} '{value}' is one file for {len(self.sources)} pictures: "
                     "name a folder, ending in /."
@@ -112,7 +112,7 @@ class Targets:
         if value is None:
             return None
         path = Path(value).expanduser()
-        folder = len(self.sources) > 1 or _is_folder(value) or not path.suffix
+        folder = len(self.sources) > 1 or is_folder(value) or not path.suffix
         return path / name if folder else path
 
     def _claim(self, path: Path, source: Path) -> None:
@@ -154,5 +154,6 @@ def check_png(option: str, path: Path) -> None:
         raise InputError(f"{option} '{path}' is no PNG: end its name in .png.")
 
 
-def _is_folder(value: str) -> bool:
+def is_folder(value: str) -> bool:
+    """Whether a name stands for a folder: it is one, or ends as only those do."""
     return value.endswith(("/", os.sep)) or Path(value).expanduser().is_dir()

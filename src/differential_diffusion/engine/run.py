@@ -104,18 +104,17 @@ def run_plan(
                 model.denoiser, [_within(w, box) for w in windows], model.halo, meter.piece
             )
         )
-    results = None
+    # Empty, so that it takes up memory sample by sample, each after its run and that run's peak.
+    results = plan.image.new_empty(len(plan.seeds), *plan.image.shape[1:])
     steps = len(model.path(part)) if isinstance(model, DenoiserModel) else 1
     for sample, seed in enumerate(plan.seeds):
         last = 0
         meter.begin(sample, steps)
         noise = PositionalNoise((seed,), model.channels, height, width, box)
         moved = model.run(replace(part, seeds=(seed,)), noise, count)
-        # Not before the first run, whose peak of memory this would add to.
-        results = plan.image.repeat(len(plan.seeds), 1, 1, 1) if results is None else results
+        results[sample] = plan.image[0]
         crop_map(results, box)[sample] = moved[0]
         meter.finish()
-    assert results is not None  # a plan has seeds
     return results
 
 

@@ -44,9 +44,9 @@ def find_damage(
     Scratches and dust are thin or small areas of white or black whose edges are harder than a
     lens draws them; dead pixels are single pixels with a channel at an end of the range, far from
     all eight neighbours; patches are areas of one exact colour with a hard edge all round, unless
-    they take up a whole side of the picture, as its frame does. What
-    merely looks like a scratch (a wire, a whisker, a glint) is told from it by how sharply it
-    ends, which is a matter of degree: look at the map before trusting it.
+    they take up a whole side of the picture, as its frame does. What merely looks like a scratch
+    (a wire, a whisker, a glint) is told from it by how sharply it ends, which is a matter of
+    degree: look at the map before trusting it.
 
     Args:
         image: (H,W,3), or (H,W,1) or (H,W) for grey, floats in [-1, 1].
