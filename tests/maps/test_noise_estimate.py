@@ -111,6 +111,25 @@ def test_camera_noise_is_estimated_at_its_deviation(iso: float) -> None:
             assert 1 / 1.3 < ratio < 1.3, (iso, grey, ratio)
 
 
+@pytest.mark.parametrize("iso", [1600, 6400])
+def test_camera_noise_follows_the_colours(iso: float) -> None:
+    """Patches of colour: sky over red's own darkness, foliage, skin, greys, and both ends."""
+    colours = np.array(
+        [
+            [(10, 60, 140), (60, 110, 30), (220, 170, 140), (30, 30, 30)],
+            [(128, 128, 128), (200, 200, 200), (180, 40, 30), (245, 235, 220)],
+        ],
+        np.uint8,
+    )
+    scene = colours.repeat(96, 0).repeat(96, 1)
+    taken, clean = taken_and_clean(scene, iso)
+    found = estimate_noise(taken)
+    for row, column in np.ndindex(2, 4):
+        inside = np.s_[row * 96 + 12 : row * 96 + 84, column * 96 + 12 : column * 96 + 84]
+        ratio = rms(found[inside]) / rms((taken - clean)[inside])
+        assert 1 / 1.3 < ratio < 1.3, (row, column, ratio)
+
+
 def test_camera_noise_is_told_from_texture() -> None:
     """Gravel and grass leave no flat part, yet noise falls less with frequency than they do."""
     for scene in (data.gravel(), data.grass()):

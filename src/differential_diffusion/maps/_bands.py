@@ -15,11 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "COUNTS", "Bands", "block_bands", "opponent"]
+__all__ = ["BLOCK", "CHROMA", "COUNTS", "LUMA", "Bands", "block_bands", "opponent"]
 
 Array = NDArray[np.float32]
 
 BLOCK = 8
+LUMA, CHROMA = 0, 1
 _MAX_BLOCKS = 130_000
 _STRIP = 8_192
 
@@ -65,7 +66,7 @@ class Bands:
             White noise of deviation s has energy s² everywhere.
         amplitude: as the root of `energy`, but from the mean absolute value: s too for Gaussian
             noise, less for edges and lines, which put their energy into few coefficients.
-        intensity: (rows, columns) mean of the block in 8-bit levels, 0 to 255.
+        colour: (channels, rows, columns) mean of the block in [-1, 1].
         saturated: (rows, columns) fraction of pixels at the ends of the range in any channel.
         ignored: (rows, columns) fraction of pixels that the caller asked to leave out.
         step: pixels from one block to the next.
@@ -73,7 +74,7 @@ class Bands:
 
     energy: Array
     amplitude: Array
-    intensity: Array
+    colour: Array
     saturated: Array
     ignored: Array
     step: int
@@ -83,7 +84,7 @@ class Bands:
         return Bands(
             _pool(self.energy, size),
             _pool(self.amplitude, size),
-            _pool(self.intensity, size),
+            _pool(self.colour, size),
             _pool(self.saturated, size),
             _pool(self.ignored, size),
             self.step * size,
@@ -113,12 +114,13 @@ def block_bands(image: Array, ignore: NDArray[np.bool_] | None = None) -> Bands:
         strip = image[start * step : (stop - 1) * step + BLOCK]
         energy[start:stop], amplitude[start:stop] = _strip_bands(strip, step)
 
+    means = [_block_means(image[..., c], rows, columns, step) for c in range(channels)]
     clipped = image.min() >= -1 and image.max() <= 1
     at_limit = np.asarray(((image <= -1) | (image >= 1)).any(-1)) if clipped else None
     return Bands(
         np.moveaxis(energy, (2, 3), (0, 1)),
         np.moveaxis(amplitude, (2, 3), (0, 1)),
-        (_block_means(image.mean(-1), rows, columns, step) + 1) * 127.5,
+        np.stack(means),
         _block_means(at_limit, rows, columns, step),
         _block_means(ignore, rows, columns, step),
         step,

@@ -13,18 +13,9 @@ from numpy.typing import NDArray
 from ..core.ladder import sigma_to_strength
 from ..errors import InputError
 from . import _check
-from ._bands import BLOCK, Bands, block_bands
-from ._noise_fit import (
-    CHROMA,
-    INTENSITY_BINS,
-    LUMA,
-    FlatSpectrum,
-    camera_curve,
-    flat_levels,
-    flat_spectrum,
-    gather,
-    level_field,
-)
+from ._bands import BLOCK, block_bands
+from ._camera_noise import camera_deviation, camera_likelihood, flat_windows
+from ._white_noise import gather, level_field
 from .strength import StrengthMap
 
 __all__ = ["NoiseKind", "estimate_noise", "noise_strength"]
@@ -47,9 +38,9 @@ def estimate_noise(
     edges of patches. It is read from the high frequencies, in colour pictures mostly of chroma,
     where photographs have little texture; several scales of smoothing are chosen between by
     evidence. "camera" is what demosaicing, a tone curve and JPEG leave of sensor noise: its high
-    frequencies are gone. It is read from the flattest parts at each intensity, as the scale of a
-    curve that is usual for cameras, and is never below the "white" estimate. "auto" weighs the two
-    by how Gaussian, how colourful and how far from white the flattest parts are.
+    frequencies are gone. It is read from the flattest parts, as the scale of curves over each
+    channel that are usual for cameras, and is never below the "white" estimate. "auto" weighs the
+    two by how Gaussian, how colourful and how far from white the flattest parts are.
 
     Args:
         image: (H,W,3), or (H,W,1) or (H,W) for grey, floats in [-1, 1]; values beyond are taken
@@ -90,13 +81,12 @@ def estimate_noise(
     cells = bands.pooled(2)
     deviation = _at_pixels(np.sqrt(level_field(gather(cells))), bands.step, image.shape[:2])
     if kind != "white":
-        spectrum = flat_spectrum(bands)
+        windows = flat_windows(bands)
         # Half a doubt would lower the level by much, as the two estimates differ by much.
-        sure = 1.0 if kind == "camera" else _camera_weight(spectrum)
+        sure = 1.0 if kind == "camera" else camera_likelihood(windows)
         weight = min(1.0, max(0.0, (sure - 0.2) / 0.5))
         if weight > 0:
-            camera = _camera_level(image, bands, spectrum)
-            camera = np.maximum(camera, deviation)
+            camera = np.maximum(camera_deviation(image, windows), deviation)
             deviation = deviation ** np.float32(1 - weight) * camera ** np.float32(weight)
     sigma = deviation / np.float32(127.5)
     sigma[_constant(image)] = 0
@@ -115,40 +105,6 @@ def noise_strength(image: NDArray[np.floating], *, kind: NoiseKind = "auto") -> 
     """
     sigma = torch.from_numpy(estimate_noise(image, kind=kind))
     return StrengthMap(sigma_to_strength(sigma).numpy())
-
-
-def _camera_level(image: Array, bands: Bands, spectrum: FlatSpectrum) -> Array:
-    """Deviation (H,W) in 8-bit levels, the root of the channels' mean variance."""
-    curve = camera_curve(*flat_levels(bands, spectrum), spectrum)
-    smooth = cv2.GaussianBlur(image.mean(-1), (0, 0), 2)
-    position = (smooth + 1) / 2 * INTENSITY_BINS - 0.5
-    logs = np.interp(position, np.arange(INTENSITY_BINS), np.log(curve) / 2)
-    return np.asarray(np.exp(logs), np.float32)
-
-
-def _camera_weight(spectrum: FlatSpectrum) -> float:
-    """How sure it is, in [0, 1], that the flattest parts show camera noise.
-
-    A logistic rule fitted to photographs, as they are and through a simulated camera from ISO 300
-    to 12800. Noise is Gaussian, of similar strength in luma and chroma, and leaves no part of
-    the picture really flat; texture is none of this. White noise is told apart by chroma's high
-    frequencies, which cameras do not leave.
-    """
-    log_energy = np.log(spectrum.energy)
-    if log_energy.shape[0] == 1:
-        score = 25 * spectrum.gaussian[LUMA, 1] + 0.9 * log_energy[LUMA, 1] - 3
-        slope = log_energy[LUMA, 4] - log_energy[LUMA, 2]
-        return _logistic(score) * float(np.clip((-0.4 - slope) / 0.25, 0, 1))
-    colourful = log_energy[CHROMA, 0] - log_energy[LUMA, 0]
-    strong = min(log_energy[LUMA, 1], 5.5)
-    score = 8 * spectrum.gaussian[LUMA, 1] + 1.95 * colourful + 1.7 * strong - 4.5
-    high = np.log(spectrum.energy[CHROMA, 3:].mean()) - log_energy[LUMA, 2]
-    return _logistic(score) * float(np.clip((-0.9 - high) / 0.3, 0, 1))
-
-
-def _logistic(score: float) -> float:
-    """Twice as steep as the log-odds, and exactly 0 for what is unlikely."""
-    return 1 / (1 + math.exp(-2 * score)) if score > -2 else 0.0
 
 
 def _at_pixels(grid: Array, step: int, shape: tuple[int, int]) -> Array:
