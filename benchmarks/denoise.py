@@ -21,6 +21,7 @@ from .common import Array, Photo, Score, Scores
 
 LEVELS = (15, 25, 50)
 OURS, BM3D, NLM, TV = "prior, one evaluation", "BM3D", "non-local means", "total variation"
+VIEWS = {"prior, mean of 2 views": 2, "prior, mean of 8 views": 8}
 
 TV_WEIGHT = {15: 0.0402, 25: 0.0704, 50: 0.1627}
 """Best of `TV_GRID` on training photographs: what `--tune` prints."""
@@ -93,7 +94,9 @@ def tune(training: Path, pictures: int = 12) -> dict[int, float]:
 def run(options: argparse.Namespace) -> None:
     """Measure, then write the report."""
     model = common.load(options)
-    methods = {OURS: common.denoiser_of(model), NLM: non_local_means, TV: total_variation}
+    methods = {OURS: common.denoiser_of(model)}
+    methods |= {name: common.denoiser_of(model.averaged(views)) for name, views in VIEWS.items()}
+    methods |= {NLM: non_local_means, TV: total_variation}
     photos = common.photographs(options)
     slow = {photos[i].index for i in common.spread(len(photos), options.bm3d_pictures)}
     methods[BM3D] = bm3d
@@ -130,7 +133,7 @@ def report(
     cases = [str(level) for level in LEVELS]
     quality = [
         [
-            f"**{name}**" if name == OURS else name,
+            f"**{name}**" if name in {OURS, *VIEWS} else name,
             *(
                 f"{scores.mean('psnr', name, case):.2f} / {scores.mean('ssim', name, case):.3f}"
                 for case in cases

@@ -245,6 +245,8 @@ SETTINGS = [
     Bad("unknown estimate", "'mode'", setting(estimate="mode"), option("--estimate mode")),
     Bad("unknown precision", "'fp8'", setting(precision="fp8"), option("--precision fp8")),
     Bad("tile too small", "tile is 3", setting(tile=3), option("--tile 3")),
+    Bad("no view", "views is 0", setting(views=0), option("--views 0")),
+    Bad("more views than there are", "views is 9", setting(views=9), option("--views 9")),
     Bad("seed too large", "seed", setting(seed=2**70), option(f"--seed {2**70}")),
     Bad("misspelt setting", "step", setting(step=3), option("--step 3")),
     Bad(

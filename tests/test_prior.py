@@ -71,6 +71,18 @@ def test_denoises_as_its_card_says_and_better_than_published_bm3d(
 
 
 @pytest.mark.slow
+def test_views_lower_the_error(prior: DenoiserModel, shared_data: Path) -> None:
+    gains, sigma = [], torch.full((1, 1, 1, 1), 25 / 127.5)
+    for index, x0 in enumerate(photographs(shared_data, 68)[::17]):
+        x = x0 + sigma * PositionalNoise([index], *x0.shape[1:])(0)
+        with torch.no_grad():
+            one, two = (prior.averaged(views).denoiser(x, sigma) for views in (1, 2))
+        gains.append(float(psnr(two, x0, data_range=2.0) - psnr(one, x0, data_range=2.0)))
+    assert min(gains) > 0
+    assert sum(gains) / len(gains) > 0.02
+
+
+@pytest.mark.slow
 def test_filling_told_each_pixels_noise_beats_filling_told_one_level(
     prior: DenoiserModel, shared_data: Path
 ) -> None:

@@ -39,8 +39,8 @@ def edit(
         on_step: called with every `Step`, whose state is cut to what changes and a margin where
             the model is local; raise in it to stop.
         on_progress: called with a `Progress` as work is done.
-        settings: fields of `EditRequest`: seed, steps, solver, path, samples, estimate, model,
-            device, precision, tile.
+        settings: fields of `EditRequest`: seed, steps, solver, path, samples, estimate, views,
+            model, device, precision, tile.
 
     Raises:
         InputError: for anything wrong with the picture, the map or a setting.
@@ -100,6 +100,8 @@ def denoise(
     **settings: Any,
 ) -> Result:
     """Remove noise: the posterior mean in one evaluation, or ``samples=n`` posterior samples.
+
+    ``views=2`` to 8 averages as many turned and mirrored estimates, each at the cost of one.
 
     Args:
         image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).

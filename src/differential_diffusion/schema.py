@@ -62,6 +62,8 @@ class Request(BaseModel):
         model: a model reference, see `load_model`.
         device, precision: where and how to compute; chosen automatically by default.
         tile: largest side in pixels of a piece given to the network at once.
+        views: turned and mirrored views of the picture that each estimate is the mean of, up to
+            8: less error, for as many times the work.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -78,6 +80,7 @@ class Request(BaseModel):
     device: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     tile: int = Field(1024, ge=64)
+    views: int = Field(1, ge=1, le=8)
 
     external: ClassVar[tuple[str, ...]] = ("image", "model")
     """Fields that hold objects in Python and only paths in JSON."""

@@ -66,7 +66,7 @@ def test_the_defaults_that_help_names_are_the_requests() -> None:
         for parameter in get_command(app).commands["edit"].params
         if parameter.name in Request.model_fields
     }
-    for name in ("seed", "steps", "path", "samples", "estimate", "tile"):
+    for name in ("seed", "steps", "path", "samples", "estimate", "views", "tile"):
         default = Request.model_fields[name].default
         assert re.search(rf"\[default: {default}\W", said[name]), name
     assert str(DenoiseRequest.model_fields["steps"].default) in said["steps"]

@@ -318,6 +318,7 @@ def test_options_reach_the_request(run: Command, folder: Path) -> None:
         ("--samples", "0"),
         ("--estimate", "median"),
         ("--precision", "fp8"),
+        ("--views", "9"),
         ("--tile", "1"),
         ("--device", "abacus"),
     ]:

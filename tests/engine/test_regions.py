@@ -13,6 +13,7 @@ from torch import Tensor
 from differential_diffusion.core import SOLVERS, Plan, PositionalNoise, lift
 from differential_diffusion.core.types import Step
 from differential_diffusion.engine import run_plan, windows_over
+from differential_diffusion.errors import InputError
 from differential_diffusion.models import DenoiserModel
 
 
@@ -49,6 +50,23 @@ def test_regions_equal_the_whole(tiny: DenoiserModel, solver: str, path: str) ->
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
     kept = (strength == 0).expand_as(x)
     assert torch.equal(result[kept], x[kept])
+
+
+@pytest.mark.parametrize("views", [2, 3, 8])
+def test_views_keep_regions_and_tiles_exact(tiny: DenoiserModel, views: int) -> None:
+    """Sides that are no multiple of the stride: turned crops must still start on its grid."""
+    x, strength = picture(203, 317), spots(203, 317)
+    plan, model = Plan(x, strength, steps=3), tiny.averaged(views)
+    expected = whole(plan, model)
+    assert not torch.allclose(expected, whole(plan, tiny), atol=1e-3)
+    result = run_plan(plan, model, tile=64)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
+    assert torch.equal(result[(strength == 0).expand_as(x)], x[(strength == 0).expand_as(x)])
+
+
+def test_views_need_a_local_model(tiny: DenoiserModel) -> None:
+    with pytest.raises(InputError, match="views is 2, and the model 'tiny' is not local"):
+        tiny.with_denoiser(tiny.denoiser).averaged(2)
 
 
 @pytest.mark.parametrize("tile", [64, 96, 4096])

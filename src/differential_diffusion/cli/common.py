@@ -76,6 +76,14 @@ class Settings:
             rich_help_panel=_HOW,
         ),
     ] = None
+    views: Annotated[
+        int | None,
+        typer.Option(
+            help="Turned and mirrored views, up to 8, that each estimate is the mean of: less "
+            "error, as many times the work [default: 1].",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
     output: Annotated[
         str | None,
         typer.Option(
@@ -146,7 +154,8 @@ class Settings:
     def request_fields(self) -> dict[str, Any]:
         """What was set of a request's fields; the rest is left to the task."""
         names = (
-            "seed", "steps", "solver", "path", "samples", "estimate", "device", "precision", "tile",
+            "seed", "steps", "solver", "path", "samples", "estimate", "views",
+            "device", "precision", "tile",
         )  # fmt: skip
         chosen = {name: getattr(self, name) for name in names}
         return {name: value for name, value in chosen.items() if value is not None}

@@ -15,6 +15,7 @@ from .precondition import edm, edm_inputs, edm_target
 from .sample import sample, sample_steps
 from .solvers import DDIM, SOLVERS, Churn, DPMpp2M, Heun, PredictorCorrector
 from .types import Denoiser, Law, Noise, Solver, Step
+from .views import average_views
 
 __all__ = [
     "DDIM",
@@ -39,6 +40,7 @@ __all__ = [
     "Solver",
     "Step",
     "Window",
+    "average_views",
     "classifier_free",
     "data_consistency",
     "edm",

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..core.plan import OnStep, Plan
+from ..errors import InputError
 from ..images import Picture, read
-from ..models import load_model
+from ..models import DenoiserModel, load_model
 from ..schema import Request
 from ..tasks import TASKS, TaskInput, TaskOutput
 from .result import Result
@@ -53,6 +54,13 @@ def execute(
     """
     picture = read(request.image)
     model = load_model(request.model, device=request.device, precision=request.precision)
+    if request.views > 1:
+        if not isinstance(model, DenoiserModel):
+            raise InputError(
+                f"views is {request.views}, and the model '{model.name}' has a loop of its own: "
+                "leave views out"
+            )
+        model = model.averaged(request.views)
     started = time.perf_counter()
     counter, runs = Counter(), 0
 
@@ -70,7 +78,8 @@ def execute(
     task = TASKS[request.task]
     with torch.no_grad():
         output = task.perform(request, TaskInput(picture.tensor(), picture.is_grey), run)
-    return _result(request, picture, output, time.perf_counter() - started, counter.evaluations)
+    evaluations = counter.evaluations * request.views
+    return _result(request, picture, output, time.perf_counter() - started, evaluations)
 
 
 def _result(

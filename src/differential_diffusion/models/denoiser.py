@@ -18,6 +18,7 @@ from ..core.precondition import edm
 from ..core.sample import sample_steps
 from ..core.solvers import SOLVERS
 from ..core.types import Denoiser
+from ..core.views import average_views
 from ..errors import InputError
 from .checkpoint import load_checkpoint
 from .device import bf16_is_fast
@@ -62,6 +63,26 @@ class DenoiserModel:
                 None, to be given whole pictures, where it holds some itself.
         """
         return replace(self, denoiser=denoiser, halo=halo)
+
+    def averaged(self, views: int) -> DenoiserModel:
+        """The same model, each estimate the mean over turned and mirrored views.
+
+        Args:
+            views: 1 to 8, see `core.average_views`.
+
+        Raises:
+            InputError: if the model is not local: what it holds of the picture would not turn
+                with it.
+        """
+        if views == 1:
+            return self
+        if self.halo is None:
+            raise InputError(
+                f"views is {views}, and the model '{self.name}' is not local, so that it cannot "
+                "be shown turned pictures: leave views out"
+            )
+        averaged = average_views(self.denoiser, views, stride=self.stride)
+        return self.with_denoiser(averaged, halo=self.halo)
 
     def path(self, plan: Plan) -> Path:
         """The σ-maps that `run` will walk through, on the device."""

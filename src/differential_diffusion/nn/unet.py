@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.grid import to_whole_strides
 from .blocks import ResidualBlock, SigmaEmbedding, Stage
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -93,9 +94,9 @@ class SigmaMapUNet(nn.Module):
                 numbers up to rounding).
         """
         height, width = x.shape[-2:]
-        x = self._pad(x)
+        x = to_whole_strides(x, self.config.stride)
         if c_noise.shape[-2:] != (1, 1):
-            c_noise = self._pad(c_noise)
+            c_noise = to_whole_strides(c_noise, self.config.stride)
         embeddings = self._embeddings(c_noise)
         # Unshuffled together, so that each pixel's noise level stands beside its colours.
         level = c_noise.expand(-1, -1, *x.shape[-2:])
@@ -111,13 +112,6 @@ class SigmaMapUNet(nn.Module):
             h = self.decoder[i](self.up[i](h) + skips[i], embeddings[i])
         h = F.pixel_shuffle(self.head(h + first), self.config.patch)
         return h[..., :height, :width]
-
-    def _pad(self, x: Tensor) -> Tensor:
-        """Repeat the last row and column up to a multiple of the stride."""
-        height, width = x.shape[-2:]
-        s = self.config.stride
-        bottom, right = -height % s, -width % s
-        return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
     def _embeddings(self, c_noise: Tensor) -> list[Tensor]:
         """The σ embedding at every scale, each (B,E,h,w), or (B,E,1,1) for one level."""
