@@ -17,7 +17,7 @@ from .errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from . import maps
-    from .api import Result, denoise, edit, inpaint, restore
+    from .api import Result, denoise, edit, fan, generate, inpaint, restore
     from .maps import StrengthMap
     from .models import load_model
 
@@ -32,6 +32,8 @@ __all__ = [
     "__version__",
     "denoise",
     "edit",
+    "fan",
+    "generate",
     "inpaint",
     "load_model",
     "maps",
@@ -42,6 +44,8 @@ _HOME = {
     "Result": ".api",
     "denoise": ".api",
     "edit": ".api",
+    "fan": ".api",
+    "generate": ".api",
     "inpaint": ".api",
     "restore": ".api",
     "StrengthMap": ".maps",

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .core.plan import OnStep
-from .engine import Result, execute
+from .engine import Result, execute, fan_out
 from .engine.executor import OnProgress
 from .schema import (
     DenoiseRequest,
     EditRequest,
+    GenerateRequest,
     InpaintRequest,
     Request,
     RestoreRequest,
     build,
 )
 
-__all__ = ["Result", "denoise", "edit", "inpaint", "restore"]
+__all__ = ["Result", "denoise", "edit", "fan", "generate", "inpaint", "restore"]
 
 
 def edit(
@@ -144,6 +146,56 @@ def restore(
         InputError: for anything wrong with the picture or a setting.
     """
     return _perform(RestoreRequest, on_step, on_progress, image=image, mode=mode, **settings)
+
+
+def generate(
+    prompt: str | None = None,
+    *,
+    width: int = 512,
+    height: int = 512,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> Result:
+    """Make a picture: from a prompt with a text-to-image pipeline, else from nothing.
+
+    Args:
+        prompt: for a pipeline; the bundled prior and unconditional models take none.
+        width, height: of the picture, in pixels.
+        on_step, on_progress, settings: as in `edit`; fields of `GenerateRequest`.
+
+    Raises:
+        InputError: for anything wrong with a setting, or a model that cannot do it.
+    """
+    given = {} if prompt is None else {"prompt": prompt}
+    return _perform(
+        GenerateRequest, on_step, on_progress, width=width, height=height, **given, **settings
+    )
+
+
+def fan(
+    image: Any,
+    strengths: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0),
+    *,
+    strength: Any = 1.0,
+    invert: bool = False,
+    on_progress: OnProgress | None = None,
+    **settings: Any,
+) -> list[Result]:
+    """One edit at several strengths, to choose from: all from the same noise.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        strengths: factors in [0, 1] of the map; one result for each.
+        strength: the map, as in `edit`.
+        invert: white = keep.
+        on_progress, settings: as in `edit`.
+
+    Raises:
+        InputError: for anything wrong with the picture, the map or a setting.
+    """
+    request = build(EditRequest, image=image, strength=strength, invert=invert, **settings)
+    return fan_out(request, strengths, on_progress)
 
 
 def _perform(

@@ -22,6 +22,7 @@ from pydantic import (
 from .errors import InputError
 
 MAX_STEPS = 10_000
+MAX_SIDE = 16_384
 
 
 class MapSpec(BaseModel):
@@ -116,7 +117,45 @@ class Request(BaseModel):
             ) from None
 
 
-class EditRequest(Request):
+class PromptedRequest(Request):
+    """What a task takes that a Diffusers pipeline can do; the bundled prior takes none of it.
+
+    Attributes:
+        prompt, negative_prompt, guidance_scale: as the pipeline takes them.
+        pipeline_kwargs: any other argument of the pipeline's call, such as `control_image`.
+        region: "auto" gives the pipeline the part of the picture that changes, with `context`
+            around it, where that is less work; "whole" the whole picture.
+        context: pixels around a region that the pipeline sees.
+        fade_below: strength below which the result fades into the original, from 0 on.
+        border: pixels over which the result fades into what is kept; 0 for a hard border.
+        exact: keep what has strength 0 bit for bit; without it, it goes through the pipeline too.
+        compat: "published" for the loop of the paper's code, in which a pixel moves one step more.
+        skip_idle: leave out the steps in which no pixel moves.
+        warmup_steps: idle steps to do all the same, for schedulers that remember their history.
+        batch_size: samples to draw at once.
+    """
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    guidance_scale: float | None = Field(None, ge=0)
+    pipeline_kwargs: dict[str, Any] = Field(default_factory=dict)
+    region: Literal["auto", "whole"] = "auto"
+    context: int = Field(64, ge=0)
+    fade_below: float = Field(0.1, ge=0, le=1)
+    border: int = Field(4, ge=0)
+    exact: bool = True
+    compat: Literal["published"] | None = None
+    skip_idle: bool = True
+    warmup_steps: int = Field(0, ge=0)
+    batch_size: int = Field(1, ge=1)
+
+    def pipeline_options(self) -> dict[str, Any]:
+        """What was set of these fields."""
+        own = PromptedRequest.model_fields.keys() - Request.model_fields.keys()
+        return {name: getattr(self, name) for name in sorted(own & self.model_fields_set)}
+
+
+class EditRequest(PromptedRequest):
     """Change each pixel as much as `strength` says (0 keeps it, 1 may change it completely)."""
 
     task: Literal["edit"] = "edit"
@@ -126,7 +165,7 @@ class EditRequest(Request):
     external: ClassVar[tuple[str, ...]] = ("image", "model", "strength")
 
 
-class InpaintRequest(Request):
+class InpaintRequest(PromptedRequest):
     """Fill the pixels where `mask` is positive, leaving the rest.
 
     `noise_level_8bit` says how noisy the photograph is (a number, a map, or "auto"), so that
@@ -181,6 +220,19 @@ class RestoreRequest(Request):
         if self.mode == "light" and not is_auto(self.damage):
             raise ValueError("damage was given with mode 'light', which mends none: use 'standard'")
         return self
+
+
+class GenerateRequest(PromptedRequest):
+    """Make a picture of a size: from a prompt with a pipeline, else from nothing.
+
+    The bundled prior makes textures: it knows no objects. An `image` lends its size alone, in
+    place of `width` and `height`.
+    """
+
+    task: Literal["generate"] = "generate"
+    image: Any = None
+    width: int = Field(512, ge=8, le=MAX_SIDE)
+    height: int = Field(512, ge=8, le=MAX_SIDE)
 
 
 def build(cls: type[Request], /, **fields: Any) -> Any:

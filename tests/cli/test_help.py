@@ -15,7 +15,10 @@ from differential_diffusion.cli.common import Settings
 from differential_diffusion.schema import DenoiseRequest, Request, RestoreRequest
 from differential_diffusion.tasks import TASKS
 
-COMMANDS = ("edit", "inpaint", "denoise", "restore", "task", "map", "train", "doctor")
+COMMANDS = (
+    "edit", "inpaint", "denoise", "restore", "generate", "fan", "task", "map", "adherence",
+    "train", "doctor",
+)  # fmt: skip
 
 
 def examples(command: str) -> list[str]:

@@ -16,6 +16,8 @@ from PIL import Image
 from differential_diffusion.errors import InputError
 from differential_diffusion.maps import MAPS, StrengthMap, make_map
 
+from .. import map_models
+
 Params = dict[str, Any]
 GIVEN = {"height", "width", "image"}
 SIZES = [(24, 31, 3), (24, 31, 1), (9, 5, 3), (1, 1, 3), (1, 40, 3), (40, 1, 1)]
@@ -45,6 +47,12 @@ SETTINGS: dict[str, Params] = {
     "noise": {"kind": "white"},
     "damage": {"colour": [10, 20, 30], "grow": 2},
     "colour": {"colour": [10, 20, 30], "tolerance": 90},
+    "colour_range": {"colour": [10, 20, 30], "tolerance": 20, "softness": 30, "lightness": 0.5},
+    "edges": {"scale": 1.5, "percentile": 90, "black": 0.2, "strength": 0.8},
+    "contrast": {"scale": 3, "percentile": 90, "black": 0.2, "strength": 0.8},
+    "saliency": {"side": 16, "percentile": 90, "black": 0.2, "strength": 0.8},
+    "grabcut": {"box": [0, 0, 4.5, 3.25], "side": 64, "feather": 1, "strength": 0.8},
+    **{name: dict(settings) for name, settings in map_models.SETTINGS.items()},
 }
 BAD: dict[str, list[Params]] = {
     "constant": [{"strength": 1.5}, {"strength": float("nan")}, {"strength": "a"}],
@@ -73,7 +81,76 @@ BAD: dict[str, list[Params]] = {
         {"colour": "magenta"},
         {"colour": [1, 2, 3], "tolerance": -1},
     ],
+    "colour_range": [
+        {"colour": [0, 0, 256]},
+        {"colour": 3},
+        {"colour": [1, 2, 3], "tolerance": -1},
+        {"colour": [1, 2, 3], "softness": float("nan")},
+        {"colour": [1, 2, 3], "lightness": 1.5},
+        {"colour": [1, 2, 3], "strength": True},
+    ],
+    "edges": [
+        {"scale": 0},
+        {"scale": True},
+        {"scale": 1e9},
+        {"percentile": 101},
+        {"black": 1},
+        {"strength": -0.1},
+    ],
+    "contrast": [{"scale": float("nan")}, {"scale": "fine"}, {"black": -1}, {"percentile": None}],
+    "saliency": [{"side": 0}, {"side": 64.5}, {"side": 10**6}, {"black": 1}, {"strength": 2}],
+    "grabcut": [
+        {"box": [0, 0, 1]},
+        {"box": [4, 0, 2, 9]},
+        {"box": 1},
+        {"box": [0, 0, True, 9]},
+        {"box": [0, 0, 9, float("nan")]},
+        {"box": [40, 0, 50, 9]},
+        {"box": [0, 0, 31, 24]},
+        {"box": [0, 0, 9, 9], "side": 3},
+        {"box": [0, 0, 9, 9], "feather": -1},
+        {"box": [0, 0, 9, 9], "strength": 2},
+    ],
+    "depth": [
+        {"model": "there-is-no-such-model"},
+        {"model": 3},
+        {"model": ".", "near": 1.5},
+        {"model": ".", "far": "a"},
+        {"model": ".", "larger": "bigger"},
+        {"model": ".", "percentile": 50},
+    ],
+    "segmentation": [
+        {"model": "there-is-no-such-model", "classes": {"sky": 1}},
+        {"model": ".", "classes": {"sky": 1}, "default": -1},
+        {"model": ".", "classes": {"sky": 1}, "soft": "no"},
+    ],
+    "detection": [
+        {"model": "there-is-no-such-model", "classes": {"cat": 1}},
+        {"model": ".", "classes": {"cat": 1}, "threshold": 2},
+        {"model": ".", "classes": {"cat": 1}, "default": True},
+        {"model": ".", "classes": {"cat": 1}, "feather": -1},
+    ],
+    "text": [
+        {"model": "there-is-no-such-model", "text": "a"},
+        {"model": ".", "text": ""},
+        {"model": ".", "text": "a", "black": 0.5, "white": 0.5},
+        {"model": ".", "text": "a", "threshold": 0},
+        {"model": ".", "text": "a", "strength": 2},
+    ],
+    "salient": [
+        {"model": "there-is-no-such-model"},
+        {"model": ".", "strength": "a"},
+        {"model": ".", "default": 2},
+    ],
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_models(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Gives the sources that look through a model a tiny one."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in map_models.SETTINGS:
+        SETTINGS[name]["model"] = str(map_models.save(name, folder))
 
 
 def settings_of(name: str, folder: Path, height: int, width: int) -> Params:
@@ -199,7 +276,7 @@ def test_every_setting_is_described(name: str) -> None:
 
 def test_sources_that_need_the_picture_check_it() -> None:
     asking = [name for name, made in MAPS.items() if "image" in inspect.signature(made).parameters]
-    assert {"noise", "damage", "colour"} <= set(asking)
+    assert {"noise", "damage", "colour", "edges", "grabcut"} <= set(asking)
     broken = picture(6, 6, 3)
     broken[2, 2] = np.nan
     for name in asking:
@@ -208,7 +285,7 @@ def test_sources_that_need_the_picture_check_it() -> None:
 
 
 def test_unknown_sources_are_refused_with_those_there_are() -> None:
-    refuse(lambda: make_map("depth", picture(4, 4, 3)), "'depth'", *MAPS)
+    refuse(lambda: make_map("deep", picture(4, 4, 3)), "'deep'", *MAPS)
 
 
 def test_a_file_of_another_size_is_refused_with_the_remedy(tmp_path: Path) -> None:

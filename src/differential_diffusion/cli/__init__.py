@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .adherence import adherence
 from .doctor import doctor
 from .errors import Commands
+from .generate import fan, generate
 from .map import make
 from .run import denoise, edit, inpaint, restore, task
 from .train import train
@@ -84,6 +86,19 @@ app.command(
 )(restore)
 app.command(
     epilog=_examples(
+        "diffdiff generate --prompt 'a red barn in the snow' --model models/sd15 -o barn.png",
+        "diffdiff generate --width 256 --height 256 --seed 3 --save-steps texture.gif",
+    )
+)(generate)
+app.command(
+    epilog=_examples(
+        "diffdiff fan photo.png -o fan.png",
+        "diffdiff fan photo.png --map map.png --strengths 0.3,0.5,0.7 --prompt 'in winter' "
+        "--model models/sd15",
+    )
+)(fan)
+app.command(
+    epilog=_examples(
         "diffdiff task restore old-photo.jpg --set mode=light -o mended.png",
         "diffdiff task denoise photos/ --set noise_level_8bit=25 -o clean --json",
     )
@@ -96,6 +111,13 @@ app.command(
         "diffdiff map damage scan.png -o scratches.png --feather 2",
     ),
 )(make)
+app.command(
+    epilog=_examples(
+        "diffdiff adherence photo.png photo-edit.png --strength map.png --preview followed.png",
+        "diffdiff adherence photos/ edited/ --strength map.png --json",
+        "diffdiff adherence photos/ edited/ --strength map.png --full remade/ --preview mean.png",
+    )
+)(adherence)
 app.command(
     epilog=_examples(
         "diffdiff train run.yaml",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import typer
 
@@ -14,7 +14,17 @@ from .errors import BAD_INPUT, UNEXPECTED, debugging, explain
 
 __all__ = ["expanded", "run_each"]
 
-Work = Callable[[Path, Callable[[Any], None]], tuple[dict[str, Any], str]]
+
+class Source(Protocol):
+    """What one round of work is about: a path, or something else with a name."""
+
+    @property
+    def name(self) -> str:
+        """What the progress bar calls it; error records use `str`."""
+
+
+S = TypeVar("S", bound=Source)
+Work = Callable[[S, Callable[[Any], None]], tuple[dict[str, Any], str]]
 
 
 def expanded(images: list[str], report: Reporter) -> tuple[list[Path], int]:
@@ -32,7 +42,7 @@ def expanded(images: list[str], report: Reporter) -> tuple[list[Path], int]:
     return list(found), failed
 
 
-def run_each(sources: list[Path], work: Work, report: Reporter, *, unmatched: int = 0) -> None:
+def run_each(sources: list[S], work: Work[S], report: Reporter, *, unmatched: int = 0) -> None:
     """Do the work for every picture, with a progress bar, and report each.
 
     Args:

@@ -17,6 +17,7 @@ from ..errors import InputError
 from .errors import complain
 
 _HOW, _OUT, _MODEL = "How to sample", "What comes out", "Model and machine"
+_PIPELINE = "With a pipeline of Diffusers"
 
 Images = Annotated[
     list[str], typer.Argument(help="Image files, folders or patterns.", show_default=False)
@@ -114,6 +115,14 @@ class Settings:
             rich_help_panel=_OUT,
         ),
     ] = None
+    save_steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the sampling as it went: a .gif, or a .png with a few steps in a row; a "
+            "folder, of GIFs, for several pictures.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None
     json: Annotated[
         bool,
         typer.Option("--json", help="One JSON object a picture on stdout.", rich_help_panel=_OUT),
@@ -122,7 +131,8 @@ class Settings:
     model: Annotated[
         str,
         typer.Option(
-            help="'prior' (bundled), a checkpoint folder, or a .safetensors file.",
+            help="'prior' (bundled), a checkpoint folder, a .safetensors file, or a Diffusers "
+            "pipeline: its folder or its id on the hub.",
             rich_help_panel=_MODEL,
         ),
     ] = "prior"
@@ -161,20 +171,119 @@ class Settings:
         return {name: value for name, value in chosen.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class PromptedSettings(Settings):
+    """What the tasks take besides that a Diffusers pipeline can do."""
+
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", help="What to make of it.", rich_help_panel=_PIPELINE),
+    ] = None
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What to keep away from.", rich_help_panel=_PIPELINE)
+    ] = None
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(help="How much the prompt counts.", rich_help_panel=_PIPELINE),
+    ] = None
+    pipeline_kwargs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pipeline",
+            metavar="KEY=VALUE",
+            help="Any other argument of the pipeline, its value as YAML; an image's as its file.",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
+    region: Annotated[
+        str | None,
+        typer.Option(
+            help="'auto' gives the pipeline what changes and --context around it, 'whole' the "
+            "whole picture [default: auto].",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels to show around what changes [default: 64].", rich_help_panel=_PIPELINE
+        ),
+    ] = None
+    fade_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Strength below which the result fades into the original [default: 0.1].",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
+    border: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels over which it fades into what is kept, 0 for a hard border [default: 4].",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--no-exact",
+            help="Keep what has strength 0 bit for bit [default: exact].",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
+    compat: Annotated[
+        str | None,
+        typer.Option(
+            help="'published' for the loop of the paper's code, with one step more.",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
+    skip_idle: Annotated[
+        bool | None,
+        typer.Option(
+            "--skip-idle/--no-skip-idle",
+            help="Leave out steps in which nothing moves [default: skip-idle].",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
+    warmup_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Idle steps to do all the same, for schedulers with a memory [default: 0].",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Samples to draw at once [default: 1].", rich_help_panel=_PIPELINE),
+    ] = None
+
+    def request_fields(self) -> dict[str, Any]:
+        """What was set of a request's fields; the rest is left to the task."""
+        own = {f.name for f in fields(PromptedSettings)} - {f.name for f in fields(Settings)}
+        chosen = {name: getattr(self, name) for name in sorted(own)}
+        if self.pipeline_kwargs is not None:
+            pairs = (key_value("--pipeline", text) for text in self.pipeline_kwargs)
+            chosen["pipeline_kwargs"] = dict(pairs)
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return super().request_fields() | given
+
+
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each field of `Settings`, in place of its last parameter."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
-    hints = get_type_hints(Settings, include_extras=True)
+    """Give a command one option for each field of its last parameter's `Settings`."""
+    *own, last = inspect.signature(command, eval_str=True).parameters.values()
+    kind: type[Settings] = last.annotation
+    hints = get_type_hints(kind, include_extras=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     options = [
         inspect.Parameter(f.name, keyword, default=f.default, annotation=hints[f.name])
-        for f in fields(Settings)
+        for f in fields(kind)
     ]
     parameters = [*(p.replace(kind=keyword) for p in own), *options]
 
     def call(**given: Any) -> None:
-        chosen = {f.name: given.pop(f.name) for f in fields(Settings)}
-        command(**given, settings=Settings(**chosen))
+        chosen = {f.name: given.pop(f.name) for f in fields(kind)}
+        command(**given, settings=kind(**chosen))
 
     call.__name__, call.__doc__ = command.__name__, command.__doc__
     call.__annotations__ = {p.name: p.annotation for p in parameters}

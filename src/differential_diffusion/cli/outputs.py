@@ -24,6 +24,7 @@ class Target:
     output: Path
     preview: Path | None
     map_out: Path | None
+    film: Path | None = None
 
     def check_holds(self, picture: Picture) -> None:
         """Refuse a format that the result will not fit, before the result is made.
@@ -56,7 +57,7 @@ class Targets:
     Args:
         sources: all the pictures of this run; none is ever written to.
         task: names results that no `output` names.
-        output, preview, map_out: the user's; files for one picture, else folders.
+        output, preview, map_out, film: the user's; files for one picture, else folders.
         force: whether existing outputs may be replaced.
         suffix: of the outputs; by default the picture's own where that format loses nothing.
     """
@@ -68,10 +69,16 @@ class Targets:
     map_out: str | None = None
     force: bool = False
     suffix: str | None = None
+    film: str | None = None
     _claimed: dict[Path, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = {"--output": self.output, "--preview": self.preview, "--map-out": self.map_out}
+        given = {
+            "--output": self.output,
+            "--preview": self.preview,
+            "--map-out": self.map_out,
+            "--save-steps": self.film,
+        }
         for option, value in given.items():
             if value is None or len(self.sources) == 1:
                 continue
@@ -98,6 +105,7 @@ class Targets:
             self._place(self.output, source.stem + suffix) or beside,
             self._place(self.preview, f"{source.stem}.png"),
             self._place(self.map_out, f"{source.stem}.png"),
+            self._place(self.film, f"{source.stem}.gif"),
         )
         format_of(target.output)
         for path in target.outputs(count):
@@ -106,6 +114,9 @@ class Targets:
             if extra is not None:
                 check_png(option, extra)
                 self._claim(extra, source)
+        if target.film is not None:
+            check_film("--save-steps", target.film)
+            self._claim(target.film, source)
         return target
 
     def _place(self, value: str | None, name: str) -> Path | None:
@@ -152,6 +163,12 @@ def check_png(option: str, path: Path) -> None:
     """Raise InputError unless the name ends in .png."""
     if path.suffix.lower() != ".png":
         raise InputError(f"{option} '{path}' is no PNG: end its name in .png.")
+
+
+def check_film(option: str, path: Path) -> None:
+    """Raise InputError unless the name ends in .gif or .png."""
+    if path.suffix.lower() not in (".gif", ".png"):
+        raise InputError(f"{option} '{path}' is no GIF or PNG: end its name in .gif or .png.")
 
 
 def is_folder(value: str) -> bool:

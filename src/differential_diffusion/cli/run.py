@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,6 +16,7 @@ from .common import (
     Images,
     Invert,
     Noise,
+    PromptedSettings,
     Reporter,
     Settings,
     key_value,
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from ..engine import Result
     from ..images import Picture
     from ..schema import Request
+    from .film import Film
+
+
+R = TypeVar("R", bound="Request")
 
 
 @with_settings
@@ -47,7 +52,7 @@ def edit(
     ],
     invert: Invert = False,
     *,
-    settings: Settings,
+    settings: PromptedSettings,
 ) -> None:
     """Change each pixel as much as its strength says; strength 0 keeps it bit for bit."""
     given = {"strength": number_or_file("--strength", strength), "invert": invert}
@@ -69,7 +74,7 @@ def inpaint(
     noise: Noise = None,
     invert: Invert = False,
     *,
-    settings: Settings,
+    settings: PromptedSettings,
 ) -> None:
     """Fill the holes that a mask shows, in a clean or a noisy photograph."""
     given = {"mask": number_or_file("--mask", mask), "invert": invert}
@@ -124,7 +129,7 @@ def task(
         ),
     ] = None,
     *,
-    settings: Settings,
+    settings: PromptedSettings,
 ) -> None:
     """Run any task by its name, those that have no command of their own too."""
     from ..tasks import TASKS
@@ -147,7 +152,6 @@ def _noise_level(text: str | None) -> dict[str, Any]:
 
 
 def _run(task: str, images: list[str], settings: Settings, given: dict[str, Any]) -> None:
-    from ..models import load_model
     from ..schema import build
     from ..tasks import TASKS
 
@@ -156,18 +160,35 @@ def _run(task: str, images: list[str], settings: Settings, given: dict[str, Any]
     if not sources:
         raise typer.Exit(BAD_INPUT)
     request = build(TASKS[task].request, image=sources[0], **settings.request_fields(), **given)
-    targets = Targets(
-        sources, task, settings.output, settings.preview, settings.map_out, settings.force
+    targets = chosen_targets(sources, task, settings)
+    request = with_model(request, settings)
+    run_each(sources, partial(_one, request, targets), report, unmatched=unmatched)
+
+
+def chosen_targets(sources: list[Path], task: str, settings: Settings) -> Targets:
+    """Where the results of a task go."""
+    return Targets(
+        sources,
+        task,
+        settings.output,
+        settings.preview,
+        settings.map_out,
+        settings.force,
+        film=settings.save_steps,
     )
+
+
+def with_model(request: R, settings: Settings) -> R:
+    """The request with its model loaded, once for all pictures."""
+    from ..models import load_model
+
     model = load_model(
         settings.model,
         config=settings.config,
         device=request.device,
         precision=request.precision,
     )
-    loaded = {"model": model, "device": None, "precision": "auto"}
-    request = request.model_copy(update=loaded)
-    run_each(sources, partial(_one, request, targets), report, unmatched=unmatched)
+    return request.model_copy(update={"model": model, "device": None, "precision": "auto"})
 
 
 def _one(
@@ -181,14 +202,35 @@ def _one(
     target = targets.of(source, request.samples if each else 1)
     picture = read(source)
     target.check_holds(picture)
-    result = execute(request.model_copy(update={"image": picture}), on_progress=on_progress)
-    results = result.pictures if each else (result.picture,)
+    film = _film(target, picture)
+    result = execute(
+        request.model_copy(update={"image": picture}), on_step=film, on_progress=on_progress
+    )
+    return written(result, target, picture, film, overwrite=targets.force)
+
+
+def written(
+    result: Result, target: Target, picture: Picture, film: Film | None, *, overwrite: bool
+) -> tuple[dict[str, Any], str]:
+    """Write a result's files: its record, and a line that says it."""
+    if film is not None and target.film is not None:
+        film.save(target.film)
+    results = result.pictures if result.request.estimate == "sample" else (result.picture,)
     files = target.outputs(len(results))
     notes = list(result.notes)
     for made, path in zip(results, files, strict=True):
-        notes += _save(made, path, overwrite=targets.force)
-    _extras(target, picture, result, overwrite=targets.force)
+        notes += _save(made, path, overwrite=overwrite)
+    _extras(target, picture, result, overwrite=overwrite)
     return _record(target, result, files, notes)
+
+
+def _film(target: Target, picture: Picture) -> Film | None:
+    """What keeps the steps, where they were asked for."""
+    if target.film is None:
+        return None
+    from .film import Film
+
+    return Film(picture)
 
 
 def _save(picture: Picture, path: Path, *, overwrite: bool) -> list[str]:
@@ -230,7 +272,7 @@ def _record(
     }
     if len(outputs) > 1:
         record["samples"] = outputs
-    extras = {"preview": target.preview, "map": target.map_out}
+    extras = {"preview": target.preview, "map": target.map_out, "steps": target.film}
     record |= {name: str(path) for name, path in extras.items() if path is not None}
     names = ", ".join(str(path) for path in files)
     plural = "" if result.evaluations == 1 else "s"

@@ -6,7 +6,7 @@ from . import ladder, oracle, precondition
 from .guidance import classifier_free, data_consistency, loss_guidance
 from .ladder import LADDERS, sigma_to_strength, strength_to_sigma
 from .lift import lift
-from .metrics import psnr, ssim
+from .metrics import cam, dam, psnr, spatial_change, ssim
 from .noise import PositionalNoise, SigmaFields, Window
 from .operators import OPERATORS, LinearOperator, Mask
 from .path import PATHS, Path, together, wait
@@ -41,7 +41,9 @@ __all__ = [
     "Step",
     "Window",
     "average_views",
+    "cam",
     "classifier_free",
+    "dam",
     "data_consistency",
     "edm",
     "edm_inputs",
@@ -55,6 +57,7 @@ __all__ = [
     "sample",
     "sample_steps",
     "sigma_to_strength",
+    "spatial_change",
     "ssim",
     "strength_to_sigma",
     "together",

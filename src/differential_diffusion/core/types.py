@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .noise import Window
 
 __all__ = ["Denoiser", "Focusable", "Law", "Noise", "Solver", "Step"]
 
@@ -56,6 +59,8 @@ class Step:
         sigma: σ-map before the step, broadcastable to (B,1,H,W).
         sigma_next: σ-map of `x`.
         evaluations: model calls since the run began.
+        window: the part of the picture that `x` covers; None for all of it.
+        decode: makes pixels (B,C,H,W) in [-1,1] of `x` or `denoised` where they are latents.
     """
 
     index: int
@@ -65,6 +70,8 @@ class Step:
     sigma: Tensor
     sigma_next: Tensor
     evaluations: int
+    window: Window | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
 
 
 class Solver(ABC):

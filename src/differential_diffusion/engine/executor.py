@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..core.plan import OnStep, Plan
 from ..errors import InputError
 from ..images import Picture, read
-from ..models import DenoiserModel, load_model
-from ..schema import Request
+from ..models import DenoiserModel, PipelineModel, load_model
+from ..models.text_pipeline import text_to_image
+from ..schema import GenerateRequest, Request
 from ..tasks import TASKS, TaskInput, TaskOutput
 from .result import Result
 from .run import Counter, run_plan
@@ -52,7 +54,7 @@ def execute(
     Raises:
         InputError: for anything wrong with the picture, the maps or the settings.
     """
-    picture = read(request.image)
+    picture = _picture(request)
     model = load_model(request.model, device=request.device, precision=request.precision)
     if request.views > 1:
         if not isinstance(model, DenoiserModel):
@@ -61,6 +63,8 @@ def execute(
                 "leave views out"
             )
         model = model.averaged(request.views)
+    if isinstance(request, GenerateRequest) and isinstance(model, PipelineModel):
+        model = text_to_image(model)
     started = time.perf_counter()
     counter, runs = Counter(), 0
 
@@ -77,9 +81,21 @@ def execute(
 
     task = TASKS[request.task]
     with torch.no_grad():
-        output = task.perform(request, TaskInput(picture.tensor(), picture.is_grey), run)
+        source = TaskInput(picture.tensor(), picture.is_grey, model.channels)
+        output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views
     return _result(request, picture, output, time.perf_counter() - started, evaluations)
+
+
+def _picture(request: Request) -> Picture:
+    """The request's picture; to generate one, a blank of its size."""
+    if not isinstance(request, GenerateRequest):
+        return read(request.image)
+    size = request.width, request.height
+    if request.image is not None:
+        like = read(request.image)
+        size = like.width, like.height
+    return read(Image.new("RGB", size, (128, 128, 128)))
 
 
 def _result(

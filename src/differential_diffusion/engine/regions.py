@@ -35,11 +35,11 @@ def windows_over(active: Tensor, *, stride: int, halo: int, tile: int) -> list[W
     """
     height, width = active.shape
     cell = -(-_CELL // stride) * stride
-    boxes = _tight_boxes(active, cell)
+    boxes = tight_boxes(active, cell)
     while len(boxes) > _MERGE_LIMIT:  # too many pairs to weigh: look more coarsely
         cell *= 2
-        boxes = _tight_boxes(active, cell)
-    boxes = _merge(boxes, halo)
+        boxes = tight_boxes(active, cell)
+    boxes = merged_boxes(boxes, halo)
     side = max(stride, tile // stride * stride)
     windows = []
     for box in boxes:
@@ -74,7 +74,7 @@ def bounding(windows: Sequence[Window]) -> Window:
     )
 
 
-def _tight_boxes(active: Tensor, cell: int) -> list[Window]:
+def tight_boxes(active: Tensor, cell: int) -> list[Window]:
     """Horizontal runs of active cells, each shrunk to the active pixels in it."""
     height, width = active.shape
     padded = F.pad(active, (0, -width % cell, 0, -height % cell))
@@ -108,7 +108,7 @@ def _cost(window: Window, halo: int) -> int:
     return (window.height + 2 * halo) * (window.width + 2 * halo)
 
 
-def _merge(boxes: list[Window], halo: int) -> list[Window]:
+def merged_boxes(boxes: list[Window], halo: int) -> list[Window]:
     """Merge boxes greedily, best saving first, until no pair is cheaper as one."""
     while len(boxes) > 1:
         table = torch.tensor(boxes)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
+import torch
 from torch import Tensor
 
 from ..core.noise import PositionalNoise, Window
 from ..core.plan import OnStep, Plan
 from ..core.types import Step
-from ..models import DenoiserModel, Model
+from ..models import DenoiserModel, Model, PipelineModel
+from .crops import CONTEXT, Crop, crops_over
 from .regions import RegionalDenoiser, bounding, crop_map, windows_over, with_halo
 
 
@@ -81,12 +84,18 @@ def run_plan(
 
     def count(step: Step) -> None:
         nonlocal last
-        counter.evaluations += step.evaluations - last
+        # Each run counts from the start again.
+        counter.evaluations += step.evaluations - (last if step.evaluations > last else 0)
         last = step.evaluations
         meter.stepped(step)
         if on_step is not None:
             on_step(step)
 
+    def within(window: Window) -> OnStep:
+        return lambda step: count(replace(step, window=window))
+
+    if isinstance(model, PipelineModel):
+        return _run_pipeline(plan, model, within, meter)
     height, width = plan.image.shape[-2:]
     box = Window(0, 0, height, width)
     part = plan
@@ -111,9 +120,37 @@ def run_plan(
         last = 0
         meter.begin(sample, steps)
         noise = PositionalNoise((seed,), model.channels, height, width, box)
-        moved = model.run(replace(part, seeds=(seed,)), noise, count)
+        moved = model.run(replace(part, seeds=(seed,)), noise, within(box))
         results[sample] = plan.image[0]
         crop_map(results, box)[sample] = moved[0]
+        meter.finish()
+    return results
+
+
+def _run_pipeline(
+    plan: Plan, model: PipelineModel, within: Callable[[Window], OnStep], meter: _Meter
+) -> Tensor:
+    """Samples of a pipeline: crop by crop, and as many of them at once as was asked."""
+    model.check(plan)
+    options = dict(plan.options)
+    whole, context = options.pop("region", "auto") == "whole", options.pop("context", CONTEXT)
+    size, exact = options.pop("batch_size", 1), options.get("exact", True)
+    height, width = plan.image.shape[-2:]
+    active = (plan.strength > 0).expand(1, 1, height, width)[0, 0]
+    everything = Crop(Window(0, 0, height, width), active)
+    crops = [everything] if whole else crops_over(active, context, model.multiple)
+    batches = [plan.seeds[k : k + size] for k in range(0, len(plan.seeds), size)]
+    meter.samples = max(1, len(crops) * len(batches))
+    results = plan.image.repeat(len(plan.seeds), 1, 1, 1)
+    for number, (crop, batch) in enumerate(product(crops, range(len(batches)))):
+        part = _crop(replace(plan, options=options, seeds=batches[batch]), crop.window)
+        if len(crops) > 1:
+            part = replace(part, strength=torch.where(crop.mine, part.strength, 0.0))
+        meter.begin(number, plan.steps)
+        noise = PositionalNoise(part.seeds, model.channels, height, width, crop.window)
+        moved = model.run(part, noise, within(crop.window))
+        inner = crop_map(results, crop.window)[batch * size : batch * size + len(moved)]
+        inner.copy_(torch.where(part.strength > 0, moved, inner) if exact else moved)
         meter.finish()
     return results
 

@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .brush import Stroke, brush_strokes
+from .colour_range import colour_range
 from .constant import constant_map
+from .contrast import contrast_strength
 from .damage import find_colour, find_damage
+from .depth_estimation import depth
+from .edges import edge_strength
 from .file import from_file, from_image
+from .foreground import salient_object
+from .grabcut import grab_cut
 from .gradient import linear_gradient, radial_gradient
+from .image_segmentation import segmentation
 from .noise import estimate_noise, noise_strength
+from .object_detection import detection
 from .ops import (
     dilate,
     feather,
@@ -34,8 +42,10 @@ from .ops import (
     to_latent_grid,
     union,
 )
+from .saliency import saliency_strength
 from .shapes import boxes, polygons
 from .strength import StrengthMap
+from .text_prompt import text_region
 
 __all__ = [
     "MAPS",
@@ -43,14 +53,20 @@ __all__ = [
     "Stroke",
     "boxes",
     "brush_strokes",
+    "colour_range",
     "constant_map",
+    "contrast_strength",
+    "depth",
+    "detection",
     "dilate",
+    "edge_strength",
     "estimate_noise",
     "feather",
     "find_colour",
     "find_damage",
     "from_file",
     "from_image",
+    "grab_cut",
     "heat_map",
     "intersection",
     "invert",
@@ -62,6 +78,10 @@ __all__ = [
     "product",
     "radial_gradient",
     "resize",
+    "saliency_strength",
+    "salient_object",
+    "segmentation",
+    "text_region",
     "threshold",
     "to_latent_grid",
     "union",
@@ -78,6 +98,16 @@ MAPS: dict[str, Callable[..., StrengthMap]] = {
     "noise": noise_strength,
     "damage": find_damage,
     "colour": find_colour,
+    "colour_range": colour_range,
+    "edges": edge_strength,
+    "contrast": contrast_strength,
+    "saliency": saliency_strength,
+    "grabcut": grab_cut,
+    "depth": depth,
+    "segmentation": segmentation,
+    "detection": detection,
+    "text": text_region,
+    "salient": salient_object,
 }
 """The sources of strength maps, by name."""
 

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 
-__all__ = ["MAX_PIXELS", "flag", "number", "picture", "point", "points", "side", "size"]
+__all__ = [
+    "MAX_PIXELS",
+    "box",
+    "colour",
+    "flag",
+    "number",
+    "picture",
+    "point",
+    "points",
+    "side",
+    "size",
+]
 
 MAX_PIXELS = 2**29
 
@@ -80,6 +91,27 @@ def points(name: str, value: Any, at_least: int) -> list[tuple[float, float]]:
     if len(value) < at_least:
         raise InputError(f"{name} has {len(value)} points: give at least {at_least}.")
     return [point(f"point {index} of {name}", item) for index, item in enumerate(value)]
+
+
+def box(name: str, value: Any) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) in that order, finite."""
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or len(value) != 4:
+        raise InputError(f"{name} is {value!r}: give (left, top, right, bottom) in pixels.")
+    left, top = point(f"the corner of {name}", value[:2])
+    right, bottom = point(f"the corner of {name}", value[2:])
+    if not (left < right and top < bottom):
+        raise InputError(
+            f"{name} is {left:g}, {top:g}, {right:g}, {bottom:g}: give left, top, right, bottom."
+        )
+    return left, top, right, bottom
+
+
+def colour(name: str, value: Any) -> tuple[float, float, float]:
+    """8-bit RGB."""
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or len(value) != 3:
+        raise InputError(f"{name} is {value!r}: give 8-bit RGB such as (255, 0, 255).")
+    red, green, blue = (number(f"a channel of {name}", channel, 0, 255) for channel in value)
+    return red, green, blue
 
 
 def picture(image: Any) -> NDArray[np.float32]:

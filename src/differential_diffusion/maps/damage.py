@@ -123,11 +123,7 @@ def _noise_level(noise: float | NDArray[np.floating] | None, image: Array) -> Ar
 
 
 def _near_colour(image: Array, colour: Sequence[float], tolerance: float) -> Mask:
-    if isinstance(colour, str) or not isinstance(colour, Sequence | np.ndarray):
-        raise InputError(f"colour is {colour!r}: give 8-bit RGB such as (255, 0, 255).")
-    if len(colour) != 3:
-        raise InputError(f"colour is {colour!r}: give 8-bit RGB such as (255, 0, 255).")
-    rgb = np.array([_check.number("a channel of colour", value, 0, 255) for value in colour])
+    rgb = np.array(_check.colour("colour", colour))
     tolerance = _check.number("tolerance", tolerance, 0, 255)
     levels = (image + 1) * np.float32(127.5)
     return np.asarray((np.abs(levels - rgb.astype(np.float32)) <= tolerance + 1e-3).all(-1))

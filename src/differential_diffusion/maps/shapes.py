@@ -43,8 +43,8 @@ def boxes(
     strength = _check.number("strength", strength, 0, 1)
     made = np.zeros((height, width), np.float32)
     for index, box in enumerate(_list("boxes", boxes)):
-        left, top, right, bottom = _box(f"box {index}", box)
-        covered = np.outer(_cover(top, bottom, height), _cover(left, right, width))
+        left, top, right, bottom = _check.box(f"box {index}", box)
+        covered = np.outer(cover(top, bottom, height), cover(left, right, width))
         np.maximum(made, covered.astype(np.float32) * np.float32(strength), out=made)
     return StrengthMap(made).feather(feather)
 
@@ -87,23 +87,11 @@ def _list(name: str, value: Sequence[Sequence[object]]) -> Sequence[Sequence[obj
     return value
 
 
-def _box(name: str, value: Sequence[object]) -> tuple[float, float, float, float]:
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or len(value) != 4:
-        raise InputError(f"{name} is {value!r}: give (left, top, right, bottom) in pixels.")
-    left, top = _check.point(f"the corner of {name}", value[:2])
-    right, bottom = _check.point(f"the corner of {name}", value[2:])
-    if not (left < right and top < bottom):
-        raise InputError(
-            f"{name} is {left:g}, {top:g}, {right:g}, {bottom:g}: give left, top, right, bottom."
-        )
-    return left, top, right, bottom
-
-
-def _cover(first: float, last: float, length: int) -> NDArray[np.float64]:
+def cover(first: float, last: float, length: int) -> NDArray[np.float64]:
     """How much of each pixel of a side lies between two coordinates."""
     pixel = np.arange(length)
-    cover = np.minimum(pixel + 1, last) - np.maximum(pixel, first)
-    return np.asarray(np.clip(cover, 0, 1), np.float64)
+    inside = np.minimum(pixel + 1, last) - np.maximum(pixel, first)
+    return np.asarray(np.clip(inside, 0, 1), np.float64)
 
 
 def _fill(made: NDArray[np.float32], outline: NDArray[np.float64], strength: float) -> None:

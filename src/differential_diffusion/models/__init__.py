@@ -5,5 +5,6 @@ from __future__ import annotations
 from .base import Model
 from .denoiser import DenoiserModel
 from .load import MODELS, load_model
+from .pipeline import PipelineModel
 
-__all__ = ["MODELS", "DenoiserModel", "Model", "load_model"]
+__all__ = ["MODELS", "DenoiserModel", "Model", "PipelineModel", "load_model"]

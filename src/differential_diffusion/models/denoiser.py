@@ -21,7 +21,7 @@ from ..core.types import Denoiser
 from ..core.views import average_views
 from ..errors import InputError
 from .checkpoint import load_checkpoint
-from .device import bf16_is_fast
+from .device import uses_bf16
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,15 @@ class DenoiserModel:
             plan: what to do.
             noise: draw 0 is the starting noise, draw k + 1 the solver's k-th.
             on_step: called with every `Step`.
+
+        Raises:
+            InputError: if the plan has options, which are a pipeline's.
         """
+        if plan.options:
+            raise InputError(
+                f"{' and '.join(plan.options)} was given, and the model '{self.name}' takes none: "
+                "leave it out, or name a Diffusers pipeline with model="
+            )
         x = self._noised(plan, noise).to(self.device)
         path = self.path(plan)
 
@@ -142,11 +150,9 @@ def from_checkpoint(
     Raises:
         InputError: for damaged files or an unknown precision.
     """
-    if precision not in ("auto", "fp32", "bf16"):
-        raise InputError(f"precision '{precision}' is not known: use auto, fp32 or bf16")
+    half = uses_bf16(precision, device)
     network, described = load_checkpoint(weights, config)
     network = network.to(device).requires_grad_(False)
-    half = precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
     inner = edm(_autocast(network, device) if half else network, described.sigma_data)
 
     def denoiser(x: Tensor, sigma: Tensor) -> Tensor:

@@ -31,6 +31,17 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: "bf16", or "auto" where the device has units for it.
+
+    Raises:
+        InputError: for a precision that is not "auto", "fp32" or "bf16".
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise InputError(f"precision '{precision}' is not known: use auto, fp32 or bf16")
+    return precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
+
+
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether bfloat16 has hardware units on `device`; without them it is slower than float32."""
     if device.type == "cuda":

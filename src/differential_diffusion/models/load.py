@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
@@ -12,9 +13,10 @@ import torch
 
 from ..errors import InputError
 from .base import Model
-from .checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from .checkpoint import CONFIG_FILE
 from .denoiser import DenoiserModel, from_checkpoint
 from .device import choose_device
+from .diffusers import INDEX_FILE, is_of_diffusers, load_diffusers, wrap_diffusers
 
 Loader = Callable[[str, "Path | None", torch.device, str], Model]
 
@@ -41,7 +43,13 @@ def _load_checkpoint(
     return from_checkpoint(path, config, name=reference, device=device, precision=precision)
 
 
-MODELS: dict[str, Loader] = {"prior": _load_prior, "checkpoint": _load_checkpoint}
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+MODELS: dict[str, Loader] = {
+    "prior": _load_prior,
+    "checkpoint": _load_checkpoint,
+    "diffusers": load_diffusers,
+}
 """Backends by name; a reference `name:rest` chooses one explicitly."""
 
 
@@ -57,7 +65,7 @@ def load_model(
 
 @overload
 def load_model(
-    reference: str | Path | Model,
+    reference: object,
     *,
     config: str | Path | None = None,
     device: str | None = None,
@@ -66,7 +74,7 @@ def load_model(
 
 
 def load_model(
-    reference: str | Path | Model = "prior",
+    reference: object = "prior",
     *,
     config: str | Path | None = None,
     device: str | None = None,
@@ -76,16 +84,22 @@ def load_model(
 
     Args:
         reference: "prior" (bundled); a folder holding config.json and model.safetensors; a
-            .safetensors file (its description beside it as .json, or named by `config`); an
-            explicit "checkpoint:PATH"; or a loaded model, returned as it is.
-        config: the description that belongs to a .safetensors file.
+            .safetensors file (its description beside it as .json, or named by `config`); a
+            folder of Diffusers, holding model_index.json; an explicit "checkpoint:PATH" or
+            "diffusers:PATH"; a loaded model, returned as it is; or a loaded pipeline or U-Net
+            of Diffusers.
+        config: the description that belongs to a .safetensors file, or the folder of the
+            scheduler that belongs to a bare U-Net of Diffusers.
         device: "cpu", "cuda", "cuda:N", "mps"; by default the best present.
         precision: "auto" (bfloat16 where the device has units for it), "fp32" or "bf16".
 
     Raises:
         InputError: for a reference that names nothing loadable, damaged files, or a loaded model
             with settings that would change it.
+        MissingExtraError: for a model of Diffusers, without Diffusers.
     """
+    if is_of_diffusers(reference):
+        reference, config = wrap_diffusers(reference, config), None
     if not isinstance(reference, str | Path):
         if isinstance(reference, Model):
             _refuse_settings(reference, config, device, precision)
@@ -127,8 +141,8 @@ def _load(
 
 def _written(path: Path) -> int:
     """When the weights were last written, so that a file written anew is loaded anew."""
-    weights = path / WEIGHTS_FILE if path.is_dir() else path
-    return weights.stat().st_mtime_ns if weights.exists() else 0
+    files = path.rglob("*.safetensors") if path.is_dir() else [path]
+    return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
 
 
 def _resolve(reference: str) -> tuple[str, str]:
@@ -140,6 +154,8 @@ def _resolve(reference: str) -> tuple[str, str]:
         return prefix, rest
     path = Path(reference).expanduser()
     if path.is_dir():
+        if (path / INDEX_FILE).is_file():
+            return "diffusers", reference
         if (path / CONFIG_FILE).is_file():
             return "checkpoint", reference
         raise InputError(
@@ -147,7 +163,9 @@ def _resolve(reference: str) -> tuple[str, str]:
         )
     if path.suffix == ".safetensors":
         return "checkpoint", reference
+    if _HUB_ID.fullmatch(reference):
+        return "diffusers", reference
     raise InputError(
-        f"the model '{reference}' is not known: use 'prior', a checkpoint folder, or a "
-        ".safetensors file with config="
+        f"the model '{reference}' is not known: use 'prior', a checkpoint or Diffusers folder, a "
+        ".safetensors file with config=, or an id on the hub such as 'org/name'"
     )

@@ -1,6 +1,6 @@
 """Tasks: each turns a request into plans for an injected `run` and returns what came out."""
 
-from . import denoise, edit, inpaint, restore
+from . import denoise, edit, generate, inpaint, restore
 from .base import Task, TaskInput, TaskOutput
 
 TASKS: dict[str, Task] = {
@@ -8,6 +8,7 @@ TASKS: dict[str, Task] = {
     "inpaint": inpaint.TASK,
     "denoise": denoise.TASK,
     "restore": restore.TASK,
+    "generate": generate.TASK,
 }
 """Every task by name; a new one is one module and one entry here."""
 

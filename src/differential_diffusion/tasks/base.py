@@ -19,7 +19,7 @@ from ..core.solvers import SOLVERS
 from ..errors import InputError
 from ..maps import StrengthMap, from_file, from_image, make_map
 from ..maps.noise import estimate_noise
-from ..schema import MapSpec, Request, is_auto
+from ..schema import MapSpec, PromptedRequest, Request, is_auto
 
 _CHROMA_STREAM = 3
 
@@ -31,10 +31,12 @@ class TaskInput:
     Attributes:
         image: (1,C,H,W) in [-1,1]; grey pictures come with three equal channels.
         grey: whether the picture is grey.
+        model_channels: channels of the pictures that the model knows.
     """
 
     image: Tensor
     grey: bool = False
+    model_channels: int = 3
 
     @property
     def size(self) -> tuple[int, int]:
@@ -148,7 +150,7 @@ def colour_noise(source: TaskInput, noise: Tensor, seed: int) -> tuple[Tensor, T
 
 def needs_colour_noise(source: TaskInput, noise: Tensor) -> bool:
     """Whether an RGB model must be shown more than the picture: it is grey and noisy."""
-    return source.grey and bool((noise > 0).any())
+    return source.grey and source.model_channels > 1 and bool((noise > 0).any())
 
 
 def posterior_solvers() -> list[str]:
@@ -198,6 +200,7 @@ def plan_options(request: Request) -> dict[str, Any]:
         "steps": request.steps,
         "solver": request.solver,
         "path": request.path,
+        "options": request.pipeline_options() if isinstance(request, PromptedRequest) else {},
     }
 
 

@@ -11,7 +11,7 @@ def edit(request: EditRequest, source: TaskInput, run: Run) -> TaskOutput:
     """Noise each pixel to σ(strength) and sample what explains the rest."""
     strength = strength_tensor(request.strength, source, invert=request.invert)
     samples = run(Plan(source.image, strength, **plan_options(request)))
-    return TaskOutput(samples, strength == 0, strength)
+    return TaskOutput(samples, (strength == 0) & request.exact, strength)
 
 
 TASK = Task(EditRequest, edit, "change each pixel as much as a strength map says")

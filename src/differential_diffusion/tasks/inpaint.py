@@ -34,7 +34,9 @@ def inpaint(request: InpaintRequest, source: TaskInput, run: Run) -> TaskOutput:
         return Plan(image, strength, noise=told, target=still, **plan_options(request))
 
     samples = draw(request, source, noise, plan, run)
-    return TaskOutput(samples, known, strength, noise, spread=spreads(request, noise))
+    return TaskOutput(
+        samples, known & request.exact, strength, noise, spread=spreads(request, noise)
+    )
 
 
 TASK = Task(InpaintRequest, inpaint, "fill holes, in a clean or a noisy photograph")

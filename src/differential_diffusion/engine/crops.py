@@ -1,0 +1,76 @@
+"""Give a pipeline the part of the picture that changes, with context around it.
+
+A pipeline is not local: what it makes of a crop is not what it would make of the picture. So crops
+are for models that are given too much else, and an option; where the map is 0 they change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..core.noise import Window
+from .regions import merged_boxes, tight_boxes
+
+__all__ = ["CONTEXT", "Crop", "crops_over"]
+
+CONTEXT = 64
+"""Pixels around what changes that a pipeline is shown, unless told otherwise."""
+
+_CELL = 64
+_LEAST_SIDE = 256
+_WHOLE_FROM = 0.7  # of the picture's area, as crops have a price of their own
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of the picture for one run of the model.
+
+    Attributes:
+        window: what the model is given.
+        mine: (h,w) bool, the active pixels of the window that this crop is to change.
+    """
+
+    window: Window
+    mine: Tensor
+
+
+def crops_over(active: Tensor, context: int, multiple: int) -> list[Crop]:
+    """Crops that together hold every active pixel once; one of the whole where that is as cheap.
+
+    Args:
+        active: (H,W) bool.
+        context: pixels to show around what is active.
+        multiple: of pixels that the crops' sides should be, as far as the picture allows.
+    """
+    height, width = active.shape
+    if not bool(active.any()):
+        return []
+    boxes = merged_boxes(tight_boxes(active, _CELL), context)
+    windows = [_grown(box, context, max(multiple, _CELL), height, width) for box in boxes]
+    if sum(w.height * w.width for w in windows) >= _WHOLE_FROM * height * width:
+        return [Crop(Window(0, 0, height, width), active)]
+    left = active.clone()
+    crops = []
+    for window in windows:
+        part = left[window.top : window.bottom, window.left : window.right]
+        if bool(part.any()):
+            crops.append(Crop(window, part.clone()))
+            part.zero_()
+    return crops
+
+
+def _grown(box: Window, context: int, multiple: int, height: int, width: int) -> Window:
+    """The box with its context, sides in multiples and not too small, inside the picture."""
+    top, bottom = _side(box.top, box.bottom, context, multiple, height)
+    left, right = _side(box.left, box.right, context, multiple, width)
+    return Window(top, left, bottom, right)
+
+
+def _side(low: int, high: int, context: int, multiple: int, limit: int) -> tuple[int, int]:
+    wanted = max(high - low + 2 * context, _LEAST_SIDE)
+    length = min(limit, -(-wanted // multiple) * multiple)
+    start = (low + high - length) // 2
+    start = max(0, min(start, limit - length))
+    return start, start + length

@@ -1,0 +1,233 @@
+"""Hold cells of a Diffusers pipeline's latents at the original until their step comes.
+
+The pipeline runs its own loop; a callback after each step sets the cells that do not move yet to
+the noised original of the level that comes next, with the noise that the pipeline itself drew:
+
+    latents_p ← noised(clean_p, noise_p, t_next)    where first_p >= next step
+    latents_p ← clean_p                             in the end, where pinned
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .latent_plan import LatentPlan
+
+__all__ = ["Hold", "as_pixels", "pack", "step_callback_inputs", "unpack"]
+
+NOISE_FUNCTIONS = ("add_noise", "scale_noise")
+CONDITIONS = ("mask", "masked_image_latents")
+"""What a U-Net with nine input channels sees beside the latents."""
+
+Callback = Callable[[Any, int, Any, dict[str, Any]], "dict[str, Any] | None"]
+OnLatents = Callable[[int, int, Tensor], None]
+
+
+def as_pixels(cells: Tensor, image: Tensor) -> Tensor:
+    """A mask of latent cells (B,1,h,w) at the pixels of an image (B,3,H,W)."""
+    rows, columns = (a // b for a, b in zip(image.shape[-2:], cells.shape[-2:], strict=True))
+    return cells.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
+
+
+def pack(x: Tensor) -> Tensor:
+    """Latents (B,C,h,w) as tokens of 2x2 cells, (B, h/2 w/2, 4C), as Flux and its kin have them."""
+    batch, channels, height, width = x.shape
+    x = x.view(batch, channels, height // 2, 2, width // 2, 2)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, height * width // 4, 4 * channels)
+
+
+def step_callback_inputs(pipeline: Any, wanted: list[str]) -> list[str]:
+    """The tensors to ask for in the step callback: the latents, what else holds, and the user's."""
+    offered = getattr(pipeline, "_callback_tensor_inputs", ["latents"])
+    ours = [name for name in ("latents", "denoised", *CONDITIONS) if name in offered]
+    return list(dict.fromkeys([*ours, *wanted]))
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `pack` for latents of h x w cells."""
+    batch, _, channels = tokens.shape
+    x = tokens.view(batch, height // 2, width // 2, channels // 4, 2, 2)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels // 4, height, width)
+
+
+class Hold:
+    """A pipeline's `callback_on_step_end`, and a context around its call.
+
+    Inside the context the scheduler's noise function is listened to, to learn the clean latents
+    and the noise.
+
+    Args:
+        pipeline: with a `scheduler`.
+        plan: of the cells.
+        image: (B,3,H,W) in [-1, 1], for a U-Net that is shown what is known of it.
+        callback: the user's own, called first.
+        on_latents: called with the steps done, all steps, and the latents after each step.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        plan: LatentPlan,
+        image: Tensor | None = None,
+        callback: Callback | None = None,
+        on_latents: OnLatents | None = None,
+    ) -> None:
+        self.pipeline, self.plan, self.image = pipeline, plan, image
+        self.scheduler = pipeline.scheduler
+        self.callback, self.on_latents = callback, on_latents
+        self.clean: Tensor | None = None
+        self.noise: Tensor | None = None
+        self._add_noise: Callable[..., Tensor] | None = None
+        self._corrector: Any = None
+        self._before: dict[str, Any] = {}
+
+    def __enter__(self) -> Hold:
+        self._before = {n: f for n, f in vars(self.scheduler).items() if n in NOISE_FUNCTIONS}
+        for name in NOISE_FUNCTIONS:
+            if hasattr(self.scheduler, name):
+                setattr(self.scheduler, name, self._listening(getattr(self.scheduler, name)))
+        # UniPC's corrector builds on the sample before an intervention and would half undo it.
+        self._corrector = getattr(self.scheduler, "disable_corrector", None)
+        if self._corrector is not None:
+            self.scheduler.disable_corrector = list(self._corrector)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for name in NOISE_FUNCTIONS:
+            vars(self.scheduler).pop(name, None)
+        vars(self.scheduler).update(self._before)
+        if self._corrector is not None:
+            self.scheduler.disable_corrector = self._corrector
+
+    def _listening(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The noise function, which remembers the first clean latents and noise it is given."""
+
+        def listening(*args: Any, **kwargs: Any) -> Tensor:
+            if self.clean is None:
+                self._add_noise = function
+                self.clean, self.noise = _clean_and_noise(function, args, kwargs)
+            return function(*args, **kwargs)
+
+        return listening
+
+    def __call__(self, pipeline: Any, i: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        """Called by the pipeline after its i-th call of the network."""
+        if self.callback is not None:
+            tensors = {**tensors, **(self.callback(pipeline, i, t, dict(tensors)) or {})}
+        count, order = int(pipeline.num_timesteps), int(getattr(self.scheduler, "order", 1))
+        last = i == count - 1
+        if last or (i + 1) % order == 0:  # a Heun step is two calls: between them all is moving
+            if last:
+                self._pin(tensors)
+            else:
+                self._hold(tensors, i + 1 - count)
+            if self.on_latents is not None:
+                self.on_latents(i + 1, count, tensors["latents"])
+        return tensors
+
+    def _hold(self, tensors: dict[str, Any], index: int) -> None:
+        """Set what is held before a step to the original, noised to the level of that step.
+
+        Args:
+            tensors: of the callback.
+            index: of the scheduler's timestep that comes next, from the end.
+        """
+        step = _step(self.scheduler, self.plan.steps, index)
+        self._condition(tensors, step)
+        held = self.plan.held(step)
+        if not bool(held.any()):
+            return
+        clean, noise, add_noise = self._recorded()
+        # Schedulers that were told where to begin go by their own count, others by the timestep.
+        t_next = self.scheduler.timesteps[index].reshape(1).repeat(len(clean))
+        noised = _scale_noise(add_noise, clean, noise, t_next)
+        tensors["latents"] = _where(held, noised, tensors["latents"])
+        if self._corrector is not None and self.scheduler.step_index is not None:
+            self.scheduler.disable_corrector.append(self.scheduler.step_index - 1)
+
+    def _condition(self, tensors: dict[str, Any], step: int) -> None:
+        """Show an inpainting U-Net as known, in this step, what does not move yet."""
+        if self.image is None or "mask" not in tensors:
+            return
+        moving = self.plan.moving(step)
+        if not bool((moving != self.plan.moving(step - 1)).any()):
+            return
+        vae = self.pipeline.vae
+        known = self.image * ~as_pixels(moving, self.image)
+        encoded = vae.encode(known.to(vae.device, vae.dtype)).latent_dist.mode()
+        shown = {"mask": moving, "masked_image_latents": encoded * vae.config.scaling_factor}
+        for name, value in shown.items():  # twice the batch with guidance
+            before = tensors[name]
+            tensors[name] = value.to(before).repeat(len(before) // len(value), 1, 1, 1)
+
+    def _pin(self, tensors: dict[str, Any]) -> None:
+        """End what is pinned at the original."""
+        if not bool(self.plan.pinned.any()):
+            return
+        clean = self._recorded()[0]
+        for name in ("latents", "denoised"):  # LCM decodes the second
+            if isinstance(tensors.get(name), Tensor):
+                tensors[name] = _where(self.plan.pinned, clean, tensors[name])
+
+    def _recorded(self) -> tuple[Tensor, Tensor, Callable[..., Tensor]]:
+        if self.clean is None or self.noise is None or self._add_noise is None:
+            raise InputError(
+                f"{type(self.pipeline).__name__} does not noise the picture with its scheduler, so "
+                "that no part of it can be held: use another image-to-image pipeline, or one "
+                "strength for all"
+            )
+        return self.clean, self.noise, self._add_noise
+
+
+def _step(scheduler: Any, steps: int, index: int) -> int:
+    """The step of the ladder, 0 to `steps`, that a timestep given from the end belongs to."""
+    timesteps, order = scheduler.timesteps, int(getattr(scheduler, "order", 1))
+    at = len(timesteps) + index
+    if len(timesteps) == order * (steps - 1) + 1:  # Heun's are doubled, but for the first
+        return -(-at // order)
+    ladder = list(dict.fromkeys(timesteps.tolist()))  # PNDM repeats those of its warm-up
+    return ladder.index(timesteps[at].item())
+
+
+def _clean_and_noise(
+    function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """What a noise function was given: (clean, noise, t), or (clean, t, noise) for scale_noise."""
+    if function.__name__ == "scale_noise":
+        names = ("sample", "timestep", "noise")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        return given["sample"], given["noise"]
+    names = ("original_samples", "noise", "timesteps")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return given["original_samples"], given["noise"]
+
+
+def _scale_noise(
+    function: Callable[..., Tensor], clean: Tensor, noise: Tensor, timesteps: Tensor
+) -> Tensor:
+    if function.__name__ == "scale_noise":
+        return function(clean, timesteps, noise)
+    return function(clean, noise, timesteps)
+
+
+def _where(mask: Tensor, value: Tensor, latents: Tensor) -> Tensor:
+    """`value` in the cells of the mask (B,1,h,w), in whichever layout the latents have."""
+    mask = mask.to(latents.device)
+    if latents.ndim == 3:
+        if value.ndim > 3:
+            value = pack(value.reshape(len(value), -1, *value.shape[-2:]))
+        mask = pack(mask.expand(-1, latents.shape[-1] // 4, -1, -1))
+    elif latents.ndim == 5:
+        mask = mask.unsqueeze(1)
+    return torch.where(mask, value.to(latents), latents)

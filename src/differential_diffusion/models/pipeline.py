@@ -1,0 +1,380 @@
+"""Diffusers' image-to-image pipelines as models: their own loop, our strength for each pixel.
+
+Nothing of a pipeline is copied. It is called as its users call it, and a step callback (`hold`)
+holds what must not move yet. So schedulers, LoRA, ControlNet, IP-Adapter and offloading keep
+working.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..core.grid import mirrored
+from ..core.noise import PositionalNoise
+from ..core.plan import OnStep, Plan
+from ..core.types import Step
+from ..errors import InputError
+from .blend import blended
+from .hold import Callback, Hold, as_pixels, step_callback_inputs, unpack
+from .latent_plan import LatentPlan, WholeSteps, cell_maximum
+
+__all__ = ["PipelineModel", "PipelineSettings", "QuietBar", "refused"]
+
+OURS = (
+    "image",
+    "mask_image",
+    "strength",
+    "num_inference_steps",
+    "generator",
+    "output_type",
+    "return_dict",
+)
+"""Arguments of a pipeline that the request sets."""
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What a request may say to a pipeline.
+
+    Attributes:
+        prompt, negative_prompt: as the pipeline takes them.
+        guidance_scale: as the pipeline takes it; its own default if None.
+        pipeline_kwargs: any other argument of the pipeline's call.
+        fade_below: strength below which the result fades into the original.
+        border: pixels over which it fades into what is kept.
+        compat: "published" for the published loop, in which a pixel moves one step more.
+        skip_idle: leave out the steps in which no pixel moves.
+        warmup_steps: idle steps to do all the same, for schedulers that remember their history.
+        exact: end latent cells of strength 0 at the original's, and put its pixels back.
+    """
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    guidance_scale: float | None = None
+    pipeline_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    fade_below: float = 0.1
+    border: int = 4
+    compat: str | None = None
+    skip_idle: bool = True
+    warmup_steps: int = 0
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class PipelineModel:
+    """An image-to-image pipeline of Diffusers that runs plans.
+
+    Attributes:
+        name: what it was loaded as.
+        pipeline: the pipeline.
+    """
+
+    name: str
+    pipeline: Any
+    channels: int = 3
+
+    @property
+    def worker(self) -> Any:
+        """The part that denoises: a combined pipeline's decoder, else the pipeline itself."""
+        return getattr(self.pipeline, "decoder_pipe", self.pipeline)
+
+    @property
+    def cell(self) -> int:
+        """Pixels a side of a latent cell."""
+        for name in ("vae_scale_factor", "movq_scale_factor"):
+            if isinstance(factor := getattr(self.worker, name, None), int):
+                return factor
+        return 8
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture must be multiples of, in pixels."""
+        if self.is_kandinsky22:
+            return self.cell << (len(self.worker.unet.config.block_out_channels) - 1)
+        processor = getattr(self.worker, "image_processor", None)
+        factor = getattr(getattr(processor, "config", None), "vae_scale_factor", self.cell)
+        return max(self.cell, int(factor))
+
+    def size_for(self, height: int, width: int) -> tuple[int, int]:
+        """The size (H, W) of picture to give the pipeline for one of this size."""
+        multiple = self.multiple
+        height, width = (-(-side // multiple) * multiple for side in (height, width))
+        if self.is_kandinsky22:  # it takes height for width: give it squares
+            height = width = max(height, width)
+        return height, width
+
+    @property
+    def is_kandinsky22(self) -> bool:
+        """Whether it is Kandinsky 2.2, which has ways of its own with its picture."""
+        return hasattr(self.worker, "movq")
+
+    @property
+    def stretches(self) -> bool:
+        """Whether its steps, all of them, go from its strength to 0: latent consistency models."""
+        known = inspect.signature(self.worker.scheduler.set_timesteps).parameters
+        return "strength" in known and not hasattr(self.worker, "get_timesteps")
+
+    @property
+    def is_inpainting(self) -> bool:
+        """Whether it is told by a mask what is known of the picture."""
+        return "mask_image" in inspect.signature(self.pipeline.__call__).parameters
+
+    def run(self, plan: Plan, noise: PositionalNoise, on_step: OnStep | None = None) -> Tensor:
+        """Samples of the plan, (n,3,H,W) float32 on the CPU; see `Model`.
+
+        The noise is drawn by the pipeline, from one generator for each seed, as its users know it.
+
+        Raises:
+            InputError: for what the pipeline does not take.
+        """
+        self.check(plan)
+        return self.sample(
+            plan.image.expand(len(plan.seeds), -1, -1, -1),
+            plan.strength.expand(len(plan.seeds), -1, -1, -1),
+            plan.seeds,
+            plan.steps,
+            PipelineSettings(**plan.options),
+            on_step,
+        )
+
+    def check(self, plan: Plan) -> None:
+        """Refuse what only our own sampler can do.
+
+        Raises:
+            InputError: the plan tells of noise, or names a solver or path of ours.
+        """
+        if bool((plan.noise > 0).any()) or bool((plan.target > 0).any()):
+            raise InputError(
+                f"the model '{self.name}' cannot be told of noise that is in the picture: denoise "
+                "it first, with the bundled prior, or leave noise_level_8bit out"
+            )
+        for name, default in (("solver", "ddim"), ("path", "wait")):
+            if (value := getattr(plan, name)) != default:
+                raise InputError(
+                    f"{name} is '{value}', and the model '{self.name}' has a scheduler of its own: "
+                    "leave it out, or give the pipeline another scheduler"
+                )
+
+    def sample(
+        self,
+        images: Tensor,
+        strength: Tensor,
+        seeds: tuple[int, ...],
+        steps: int,
+        settings: PipelineSettings,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """One call of the pipeline.
+
+        Args:
+            images: (B,3,H,W) in [-1, 1].
+            strength: (B,1,H,W), or (B,1,1,1) for the same everywhere.
+            seeds: B of them.
+            steps: of the whole ladder.
+            settings: of the request.
+            on_step: called after each step; raise in it to stop.
+
+        Returns: (B,3,H,W) float32 on the CPU; if `exact`, `images` where strength is 0.
+
+        Raises:
+            InputError: for what the pipeline does not take.
+        """
+        height, width = images.shape[-2:]
+        size = self.size_for(height, width)
+        whole = mirrored(images, *size)
+        rows, columns = (side // self.cell for side in whole.shape[-2:])
+        everywhere = strength.shape[-2:] == (1, 1)
+        covered = strength if everywhere else mirrored(strength, *size)
+        cells = cell_maximum(covered, rows, columns)
+        largest = float(cells.max())
+        if self.stretches and largest > 0:
+            cells = cells / largest
+        plan = LatentPlan.of(
+            cells,
+            steps,
+            published=settings.compat == "published",
+            skip_idle=settings.skip_idle,
+            warmup_steps=settings.warmup_steps,
+            pin=settings.exact,
+        )
+        if plan.calls == 0:
+            return images.float().cpu()
+        given = largest if self.stretches else plan.strength
+        made = self._call(whole, seeds, plan, given, settings, on_step)[..., :height, :width]
+        if everywhere or not settings.exact:  # the result is the pipeline's own, bit for bit
+            return made
+        return blended(made, images, strength, settings.fade_below, settings.border)
+
+    def _call(
+        self,
+        images: Tensor,
+        seeds: tuple[int, ...],
+        plan: LatentPlan,
+        strength: float,
+        settings: PipelineSettings,
+        on_step: OnStep | None,
+    ) -> Tensor:
+        given = {name: _loaded(name, value) for name, value in settings.pipeline_kwargs.items()}
+        callback: Callback | None = given.pop("callback_on_step_end", None)
+        asked = list(given.pop("callback_on_step_end_tensor_inputs", ["latents"]))
+        report = _reported(plan, on_step, self.decode)
+        hold = Hold(self.worker, plan, images, callback, report)
+        arguments = self._arguments(images, seeds, settings) | given
+        if self.is_inpainting:
+            arguments["mask_image"] = as_pixels(plan.moving(plan.begin), images).float()
+            if strength == 1 and plan.holds:  # at 1 it would start from noise alone
+                strength = WholeSteps(1 - 1e-9)
+        arguments |= {
+            "strength": strength,
+            "num_inference_steps": plan.steps,
+            "callback_on_step_end": hold,
+            "callback_on_step_end_tensor_inputs": step_callback_inputs(self.worker, asked),
+        }
+        with hold, QuietBar(self.pipeline), refused(self.pipeline):
+            out = self.pipeline(**arguments)
+        made: Tensor = out.images if hasattr(out, "images") else out[0]
+        return made.float().cpu() * 2 - 1
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Pixels (B,3,H,W) in [-1, 1] of latents in the pipeline's own layout, to look at.
+
+        Args:
+            latents: of a step.
+            grid: (h, w) of the latent cells.
+        """
+        if latents.ndim == 3:
+            latents = unpack(latents, *grid)
+        if self.is_kandinsky22:
+            movq = self.worker.movq
+            made: Tensor = movq.decode(latents.to(movq.dtype), force_not_quantize=True).sample
+            return made.float().cpu()
+        vae = self.worker.vae
+        latents = _unscaled(latents, vae.config).to(vae.dtype)
+        of_videos = type(vae).__name__ == "AutoencoderKLQwenImage"
+        made = vae.decode(latents.unsqueeze(2) if of_videos else latents).sample
+        return (made[:, :, 0] if of_videos else made).float().cpu()
+
+    def _arguments(
+        self, images: Tensor, seeds: tuple[int, ...], settings: PipelineSettings
+    ) -> dict[str, Any]:
+        """The request in the pipeline's words, as far as it knows them."""
+        known = inspect.signature(self.pipeline.__call__).parameters
+        for name in settings.pipeline_kwargs:
+            if name in OURS:
+                raise InputError(
+                    f"pipeline_kwargs sets '{name}', which the request sets: leave it out"
+                )
+            if name not in known:
+                raise InputError(
+                    f"pipeline_kwargs sets '{name}', which {type(self.pipeline).__name__} does not "
+                    "take: check its name"
+                )
+        arguments: dict[str, Any] = {
+            "image": (images + 1) / 2,
+            "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            "output_type": "pt",
+        }
+        for name, value in (("height", images.shape[-2]), ("width", images.shape[-1])):
+            if name in known:
+                arguments[name] = value
+        for name in ("prompt", "negative_prompt", "guidance_scale"):
+            value = getattr(settings, name)
+            if value is None:
+                continue
+            if name not in known:
+                raise InputError(
+                    f"{name} was given, and {type(self.pipeline).__name__} takes none: leave it out"
+                )
+            arguments[name] = value
+        if len(seeds) > 1:
+            arguments["num_images_per_prompt"] = len(seeds)
+            if self.is_kandinsky22:  # it repeats the picture by itself
+                arguments["image"] = arguments["image"][:1]
+        return arguments
+
+
+def _loaded(name: str, value: Any) -> Any:
+    """The picture that a file's name stands for where an image is wanted; else the value."""
+    if not (isinstance(value, str | Path) and "image" in name):
+        return value
+    try:
+        with Image.open(Path(value).expanduser()) as file:
+            return file.convert("RGB")
+    except OSError as error:
+        raise InputError(
+            f"pipeline_kwargs sets {name} to '{value}', which cannot be read as a picture "
+            f"({type(error).__name__}): check the file"
+        ) from None
+
+
+def _unscaled(latents: Tensor, config: Any) -> Tensor:
+    """Latents as the autoencoder has them, from what the network works on."""
+    mean, deviation = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is not None and deviation is not None:
+        mean, deviation = (
+            torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in (mean, deviation)
+        )
+        return latents * deviation + mean
+    shift = getattr(config, "shift_factor", None) or 0.0
+    return latents / float(config.scaling_factor) + shift
+
+
+def _reported(
+    plan: LatentPlan, on_step: OnStep | None, decode: Callable[[Tensor, tuple[int, int]], Tensor]
+) -> Any:
+    """A listener for `Hold` that reports steps as our own sampler does."""
+    if on_step is None:
+        return None
+
+    def report(done: int, count: int, latents: Tensor) -> None:
+        level, after = (
+            torch.full((1, 1, 1, 1), max(0.0, 1 - (plan.begin + at) / plan.steps))
+            for at in ((done - 1) * plan.calls / count, done * plan.calls / count)
+        )
+        rows, columns = plan.first.shape[-2:]
+
+        def pixels(latents: Tensor) -> Tensor:
+            return decode(latents, (rows, columns))
+
+        on_step(Step(done - 1, count, latents, latents, level, after, done, decode=pixels))
+
+    return report
+
+
+@contextmanager
+def refused(pipeline: Any) -> Iterator[None]:
+    """Inside, what the pipeline finds wrong with its arguments becomes one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
+        raise InputError(
+            f"{type(pipeline).__name__} refuses its arguments ({reason}): check the prompt and "
+            "pipeline_kwargs"
+        ) from error
+
+
+class QuietBar:
+    """No progress bar of the pipeline's own: ours is there."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+
+    def __enter__(self) -> None:
+        self.before = dict(getattr(self.pipeline, "_progress_bar_config", {}))
+        self.pipeline.set_progress_bar_config(**{**self.before, "disable": True})
+
+    def __exit__(self, *_: object) -> None:
+        self.pipeline.set_progress_bar_config(**self.before)
