@@ -126,6 +126,9 @@ class PromptedRequest(Request):
         region: "auto" gives the pipeline the part of the picture that changes, with `context`
             around it, where that is less work; "whole" the whole picture.
         context: pixels around a region that the pipeline sees.
+        prefill: what to put where strength is 1 before the pipeline sees it, as the original would
+            overpower the prompt: "mean" colour of what is around, "noise" of these colours,
+            "coarse" continuation of the surroundings, the bundled "prior"'s filling, or "none".
         fade_below: strength below which the result fades into the original, from 0 on.
         border: pixels over which the result fades into what is kept; 0 for a hard border.
         exact: keep what has strength 0 bit for bit; without it, it goes through the pipeline too.
@@ -141,6 +144,7 @@ class PromptedRequest(Request):
     pipeline_kwargs: dict[str, Any] = Field(default_factory=dict)
     region: Literal["auto", "whole"] = "auto"
     context: int = Field(64, ge=0)
+    prefill: Literal["none", "mean", "noise", "coarse", "prior"] = "none"
     fade_below: float = Field(0.1, ge=0, le=1)
     border: int = Field(4, ge=0)
     exact: bool = True

@@ -209,6 +209,14 @@ class PromptedSettings(Settings):
             help="Pixels to show around what changes [default: 64].", rich_help_panel=_PIPELINE
         ),
     ] = None
+    prefill: Annotated[
+        str | None,
+        typer.Option(
+            help="What to put where strength is 1 before the pipeline sees it: 'mean', 'noise', "
+            "'coarse' or the 'prior'; the original would overpower the prompt [default: none].",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
     fade_below: Annotated[
         float | None,
         typer.Option(

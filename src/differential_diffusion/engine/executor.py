@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from ..errors import InputError
 from ..images import Picture, read
 from ..models import DenoiserModel, PipelineModel, load_model
 from ..models.text_pipeline import text_to_image
-from ..schema import GenerateRequest, Request
+from ..schema import GenerateRequest, InpaintRequest, Request
 from ..tasks import TASKS, TaskInput, TaskOutput
+from .prefill import prefilled
 from .result import Result
 from .run import Counter, run_plan
 
@@ -75,6 +76,10 @@ def execute(
     def run(plan: Plan) -> Tensor:
         nonlocal runs
         runs += 1
+        how = plan.options.get("prefill", "none")
+        if how != "none" and isinstance(model, PipelineModel):
+            image = prefilled(plan.image, plan.strength, how, plan.seeds[0], _mended)
+            plan = replace(plan, image=image)
         return run_plan(
             plan, model, tile=request.tile, on_step=on_step, on_fraction=report, counter=counter
         )
@@ -85,6 +90,11 @@ def execute(
         output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views
     return _result(request, picture, output, time.perf_counter() - started, evaluations)
+
+
+def _mended(request: InpaintRequest) -> Tensor:
+    """The bundled prior's filling."""
+    return execute(request).picture.tensor()
 
 
 def _picture(request: Request) -> Picture:

@@ -134,6 +134,7 @@ def _run_pipeline(
     model.check(plan)
     options = dict(plan.options)
     whole, context = options.pop("region", "auto") == "whole", options.pop("context", CONTEXT)
+    options.pop("prefill", None)  # done before
     size, exact = options.pop("batch_size", 1), options.get("exact", True)
     height, width = plan.image.shape[-2:]
     active = (plan.strength > 0).expand(1, 1, height, width)[0, 0]

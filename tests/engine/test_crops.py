@@ -1,0 +1,121 @@
+"""Crops for pipelines: every active pixel once, context around it, the rest as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import differential_diffusion as dd
+from differential_diffusion.engine.crops import crops_over
+from differential_diffusion.models import PipelineModel
+
+from ..pipelines import FAMILIES
+
+
+def disc(height: int, width: int, y: int, x: int, radius: int) -> Tensor:
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    height=st.integers(1, 1500),
+    width=st.integers(1, 1500),
+    spots=st.integers(0, 5),
+    context=st.sampled_from([0, 17, 64]),
+)
+def test_every_active_pixel_is_in_one_crop_with_its_context(
+    seed: int, height: int, width: int, spots: int, context: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    active = torch.zeros(height, width, dtype=torch.bool)
+    for _ in range(spots):
+        y, x, radius = rng.integers(height), rng.integers(width), rng.integers(1, 90)
+        active |= disc(height, width, int(y), int(x), int(radius))
+    crops = crops_over(active, context, 8)
+    covered = torch.zeros(height, width, dtype=torch.int)
+    for crop in crops:
+        top, left, bottom, right = crop.window
+        assert 0 <= top < bottom <= height
+        assert 0 <= left < right <= width
+        assert crop.mine.shape == (bottom - top, right - left)
+        covered[top:bottom, left:right] += crop.mine
+        ys, xs = crop.mine.nonzero(as_tuple=True)
+        near = [
+            (int(ys.min()), top, 0),
+            (int(xs.min()), left, 0),
+            (bottom - top - 1 - int(ys.max()), bottom, height),
+            (right - left - 1 - int(xs.max()), right, width),
+        ]
+        for distance, side, end in near:
+            assert distance >= context or side == end
+        for length, whole in ((bottom - top, height), (right - left, width)):
+            assert length % 64 == 0 or length == whole
+    assert torch.equal(covered, active.int())
+
+
+def test_a_small_edit_is_a_small_crop_and_a_wide_one_the_whole() -> None:
+    small = crops_over(disc(1024, 1024, 500, 300, 60), 64, 8)
+    assert [(c.window.height, c.window.width) for c in small] == [(256, 256)]
+    far = crops_over(disc(1024, 1024, 100, 100, 40) | disc(1024, 1024, 900, 900, 40), 64, 8)
+    assert len(far) == 2
+    wide = crops_over(torch.ones(1024, 1024, dtype=torch.bool), 64, 8)
+    assert [tuple(c.window) for c in wide] == [(0, 0, 1024, 1024)]
+    assert crops_over(torch.zeros(64, 64, dtype=torch.bool), 64, 8) == []
+
+
+class Scripted(PipelineModel):
+    """A pipeline that notes what it is shown and paints it grey."""
+
+    seen: list[tuple[int, ...]]
+
+    def sample(self, images: Tensor, strength: Tensor, *_: Any, **__: Any) -> Tensor:
+        self.seen.append((*images.shape[-2:], int((strength > 0).sum())))
+        return torch.where(strength > 0, 0.0, images)
+
+
+def scripted() -> Scripted:
+    model = Scripted("scripted", FAMILIES["sd1"]())
+    object.__setattr__(model, "seen", [])
+    return model
+
+
+def test_the_pipeline_is_shown_the_crops_and_all_else_is_kept() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    strength = (disc(700, 900, 90, 120, 30) | disc(700, 900, 600, 800, 50)).float().numpy()
+    model = scripted()
+    result = dd.edit(image, strength, model=model)
+    assert [size[:2] for size in model.seen] == [(256, 256), (256, 256)]
+    assert sum(size[2] for size in model.seen) == int(strength.sum())
+    expected = np.where(strength[..., None] > 0, np.uint8(128), image)
+    assert np.abs(result.image.astype(int) - expected).max() <= 1
+    np.testing.assert_array_equal(result.image[strength == 0], image[strength == 0])
+
+    whole = scripted()
+    dd.edit(image, strength, model=whole, region="whole")
+    assert [size[:2] for size in whole.seen] == [(700, 900)]
+    wide = scripted()
+    dd.edit(image, strength, model=wide, context=150)
+    assert all(height > 256 for height, _, _ in wide.seen)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_samples_keep_their_order_whatever_the_batch(batch_size: int) -> None:
+    class Seeded(Scripted):
+        def sample(
+            self, images: Tensor, strength: Tensor, seeds: tuple[int, ...], *_: Any, **__: Any
+        ) -> Tensor:
+            levels = torch.tensor(seeds).view(-1, 1, 1, 1) / 10
+            return torch.where(strength > 0, levels, images)
+
+    image = np.zeros((64, 64, 3), np.uint8)
+    model = Seeded("seeded", FAMILIES["sd1"]())
+    result = dd.edit(image, 1.0, model=model, samples=3, seed=2, batch_size=batch_size)
+    found = [round(float(made.mean()) / 127.5 - 1, 1) for made in result.images]
+    assert found == [0.2, 0.3, 0.4]
