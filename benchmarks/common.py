@@ -246,7 +246,7 @@ def write_report(
     title: str,
     parts: Sequence[str],
     *,
-    model: DenoiserModel,
+    model: DenoiserModel | str,
     extra: Sequence[str] = (),
     alt: str,
 ) -> None:
@@ -257,7 +257,7 @@ def write_report(
         name: of the benchmark and its picture, NAME.png.
         title: heading.
         parts: paragraphs and tables.
-        model: states its card.
+        model: states its card; or a sentence on what was run.
         extra: options of this benchmark that were used, as on the command line.
         alt: what the picture shows.
     """
@@ -271,11 +271,12 @@ def write_report(
     if options.precision != "fp32":
         command.append(f"--precision {options.precision}")
     command.append(f"--threads {options.threads}")
+    described = model if isinstance(model, str) else describe_model(options, model)
     text = "\n\n".join(
         [
             f"## {title}",
             f"```sh\n{' '.join(command)}\n```",
-            f"{describe_model(options, model)}. {describe_machine(options)}.",
+            f"{described}. {describe_machine(options)}.",
             *parts,
             f"![{alt}]({name}.png)",
         ]

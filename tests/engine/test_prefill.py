@@ -55,7 +55,7 @@ def test_what_they_are_filled_with() -> None:
     assert mean.std((0, 1)).max() < 1e-5
     # The ring of 32 pixels around is the whole picture here, less the hole.
     image, strength = scene()
-    np.testing.assert_allclose(mean[0, 0], image[strength < 1].mean(0), atol=1e-6)
+    np.testing.assert_allclose(mean[0, 0], image[strength < 1].mean(0), atol=1e-4)
     noise = shown("noise")[hole]
     assert noise.std((0, 1))[0] > 0.2
     assert abs(noise.mean((0, 1)) - mean[0, 0]).max() < 0.1

@@ -113,7 +113,7 @@ def test_calls_follow_the_largest_strength(family: str) -> None:
 
 @pytest.mark.parametrize("family", EDITING)
 def test_kept_pixels_are_kept_and_a_batch_is_its_parts(family: str) -> None:
-    image, strength = picture(60, 61), ramp(60, 61).clone()
+    image, strength = picture(60, 70), ramp(60, 70).clone()
     strength[..., 20:30, :] = 0
     two = [
         model(family).sample(image, strength, (seed,), STEPS, settings(family, image))

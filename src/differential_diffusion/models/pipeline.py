@@ -102,7 +102,8 @@ class PipelineModel:
             return self.cell << (len(self.worker.unet.config.block_out_channels) - 1)
         processor = getattr(self.worker, "image_processor", None)
         factor = getattr(getattr(processor, "config", None), "vae_scale_factor", self.cell)
-        return max(self.cell, int(factor))
+        patch = getattr(self.worker, "patch_size", 1)  # Stable Diffusion 3's tokens
+        return max(self.cell * (patch if isinstance(patch, int) else 1), int(factor))
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """The size (H, W) of picture to give the pipeline for one of this size."""
