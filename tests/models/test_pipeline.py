@@ -133,6 +133,51 @@ def test_kept_pixels_are_kept_and_a_batch_is_its_parts(family: str) -> None:
     torch.testing.assert_close(both, torch.cat(two), rtol=0, atol=2 / 255)
 
 
+@pytest.mark.parametrize(("family", "largest"), [("sd1", 0.5), ("flux", 0.5), ("inpaint", 1.0)])
+def test_a_batch_may_have_a_map_for_each_picture(family: str, largest: float) -> None:
+    """An inpainting pipeline draws what it is first told of the picture: maps begin alike."""
+    images = torch.cat([picture(seed=0), picture(seed=1)])
+    strength = torch.cat([largest * ramp(), ramp().flip(-1)])
+    both = model(family).sample(images, strength, (1, 2), STEPS, settings(family))
+    for index in range(2):
+        alone = model(family).sample(
+            images[index : index + 1],
+            strength[index : index + 1],
+            (index + 1,),
+            STEPS,
+            settings(family),
+        )
+        torch.testing.assert_close(both[index : index + 1], alone, rtol=0, atol=2 / 255)
+
+
+def test_an_inpainting_unet_is_told_what_moves_in_each_step() -> None:
+    """Its extra channels: a mask of what is to be made, and the picture without it."""
+    seen = []
+    target = model("inpaint")
+
+    def watch(module: Any, inputs: tuple[Any, ...]) -> None:
+        seen.append(inputs[0][:1, 4:].clone())
+
+    hook = target.worker.unet.register_forward_pre_hook(watch)
+    try:
+        strength = torch.zeros(1, 1, 64, 64)
+        for column, value in enumerate((1.0, 0.75, 0.5, 0.25)):
+            strength[..., 16 * column : 16 * (column + 1)] = value
+        target.sample(picture(), strength, (0,), STEPS, settings("inpaint"))
+    finally:
+        hook.remove()
+    assert len(seen) == STEPS
+    for step, told in enumerate(seen):
+        mask = told[0, 0]
+        assert torch.equal(mask, (torch.arange(8) < 2 * (step + 1)).float().expand(8, 8)), step
+        vae = target.worker.vae
+        known = picture().clone()
+        known[..., : 16 * (step + 1)] = 0
+        expected = vae.encode(known).latent_dist.mode() * vae.config.scaling_factor
+        if step:  # the pipeline's own first draw is a sample
+            torch.testing.assert_close(told[:, 1:], expected, rtol=0, atol=1e-5)
+
+
 def latent_change(family: str, strength: Tensor, seeds: tuple[int, ...]) -> Tensor:
     """How far the latents end from the picture's, in each column: mean over all else."""
     target, image = model(family), picture(64, 128)

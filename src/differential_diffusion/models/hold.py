@@ -152,7 +152,7 @@ class Hold:
         # Schedulers that were told where to begin go by their own count, others by the timestep.
         t_next = self.scheduler.timesteps[index].reshape(1).repeat(len(clean))
         noised = _scale_noise(add_noise, clean, noise, t_next)
-        tensors["latents"] = _where(held, noised, tensors["latents"])
+        tensors["latents"] = self._where(held, noised, tensors["latents"])
         if self._corrector is not None and self.scheduler.step_index is not None:
             self.scheduler.disable_corrector.append(self.scheduler.step_index - 1)
 
@@ -178,7 +178,21 @@ class Hold:
         clean = self._recorded()[0]
         for name in ("latents", "denoised"):  # LCM decodes the second
             if isinstance(tensors.get(name), Tensor):
-                tensors[name] = _where(self.plan.pinned, clean, tensors[name])
+                tensors[name] = self._where(self.plan.pinned, clean, tensors[name])
+
+    def _where(self, mask: Tensor, value: Tensor, latents: Tensor) -> Tensor:
+        """`value` in the cells of the mask (B,1,h,w), in whichever layout the latents have."""
+        mask = mask.to(latents.device)
+        if latents.ndim == 3:
+            if value.ndim > 3:
+                value = pack(value.reshape(len(value), -1, *value.shape[-2:]))
+            mask = pack(mask.expand(-1, latents.shape[-1] // 4, -1, -1))
+        elif latents.ndim == 5:
+            if hasattr(self.pipeline, "motion_adapter"):  # AnimateDiff noises (B,F,C,h,w)
+                value = value.transpose(1, 2)
+            # One mask for each frame, (1,1,F,h,w), or one for all.
+            mask = mask.transpose(0, 1)[None] if len(mask) > 1 else mask[None]
+        return torch.where(mask, value.to(latents), latents)
 
     def _recorded(self) -> tuple[Tensor, Tensor, Callable[..., Tensor]]:
         if self.clean is None or self.noise is None or self._add_noise is None:
@@ -219,15 +233,3 @@ def _scale_noise(
     if function.__name__ == "scale_noise":
         return function(clean, timesteps, noise)
     return function(clean, noise, timesteps)
-
-
-def _where(mask: Tensor, value: Tensor, latents: Tensor) -> Tensor:
-    """`value` in the cells of the mask (B,1,h,w), in whichever layout the latents have."""
-    mask = mask.to(latents.device)
-    if latents.ndim == 3:
-        if value.ndim > 3:
-            value = pack(value.reshape(len(value), -1, *value.shape[-2:]))
-        mask = pack(mask.expand(-1, latents.shape[-1] // 4, -1, -1))
-    elif latents.ndim == 5:
-        mask = mask.unsqueeze(1)
-    return torch.where(mask, value.to(latents), latents)

@@ -31,6 +31,7 @@ __all__ = ["PipelineModel", "PipelineSettings", "QuietBar", "refused"]
 
 OURS = (
     "image",
+    "video",
     "mask_image",
     "strength",
     "num_inference_steps",
@@ -242,8 +243,12 @@ class PipelineModel:
         }
         with hold, QuietBar(self.pipeline), refused(self.pipeline):
             out = self.pipeline(**arguments)
+        return self._pictures(out).float().cpu() * 2 - 1
+
+    def _pictures(self, out: Any) -> Tensor:
+        """The pictures (B,3,H,W) in [0, 1] of what the pipeline returned."""
         made: Tensor = out.images if hasattr(out, "images") else out[0]
-        return made.float().cpu() * 2 - 1
+        return made
 
     @torch.no_grad()
     def decode(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -281,7 +286,7 @@ class PipelineModel:
                     "take: check its name"
                 )
         arguments: dict[str, Any] = {
-            "image": (images + 1) / 2,
+            "image": ((images + 1) / 2).clamp(0, 1),  # below 0 it would be taken as it is
             "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             "output_type": "pt",
         }

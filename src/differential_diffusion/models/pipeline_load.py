@@ -14,6 +14,7 @@ from ..errors import InputError, MissingExtraError
 from .device import uses_bf16
 from .diffusers import INDEX_FILE
 from .pipeline import PipelineModel
+from .video_pipeline import VideoPipelineModel
 
 __all__ = ["load_pipeline", "wrap_pipeline"]
 
@@ -72,6 +73,8 @@ def wrap_pipeline(pipeline: Any, name: str | None = None) -> PipelineModel:
         InputError: a pipeline that takes no strength, and has no twin that does.
     """
     named = name or type(pipeline).__name__
+    if _takes(pipeline, "video") and _missing(pipeline) == ["image"]:
+        return VideoPipelineModel(named, pipeline)
     if _takes(pipeline, "mask_image") != (_input_channels(pipeline) == INPAINTING_CHANNELS):
         # Other inpainting pipelines cut masks to 0 and 1, and put the original back themselves.
         pipeline = _twin(pipeline, inpainting=_input_channels(pipeline) == INPAINTING_CHANNELS)
@@ -93,7 +96,7 @@ def _twin(pipeline: Any, *, inpainting: bool = False) -> Any:
     )
     try:
         return automatic.from_pipe(pipeline)
-    except ValueError:
+    except (ValueError, AttributeError):
         return pipeline
 
 
