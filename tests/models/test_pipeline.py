@@ -13,6 +13,7 @@ from torch import Tensor
 from differential_diffusion.core import Plan, PositionalNoise, Step
 from differential_diffusion.errors import InputError
 from differential_diffusion.models.hold import pack
+from differential_diffusion.models.latent_plan import LatentPlan
 from differential_diffusion.models.pipeline import PipelineModel, PipelineSettings
 from differential_diffusion.models.pipeline_load import wrap_pipeline
 
@@ -176,6 +177,22 @@ def test_an_inpainting_unet_is_told_what_moves_in_each_step() -> None:
         expected = vae.encode(known).latent_dist.mode() * vae.config.scaling_factor
         if step:  # the pipeline's own first draw is a sample
             torch.testing.assert_close(told[:, 1:], expected, rtol=0, atol=1e-5)
+
+
+def test_latent_consistency_spreads_its_steps_over_the_largest_strength() -> None:
+    """It takes all its steps whatever the strength, which says where they begin."""
+    target = model("lcm")
+    plain("lcm", 0.5, seed=0)
+    expected = target.worker.scheduler.timesteps.tolist()
+    strength = torch.full((1, 1, 64, 64), 0.5)
+    strength[..., 32:] = 0.25
+
+    with Calls("lcm") as calls:
+        target.sample(picture(), strength, (0,), STEPS, settings("lcm"))
+    assert calls.count == STEPS
+    assert target.worker.scheduler.timesteps.tolist() == expected
+    plan = LatentPlan.of(strength[..., ::8, ::8] / 0.5, STEPS)
+    assert plan.first.unique().tolist() == [0, 2]
 
 
 def latent_change(family: str, strength: Tensor, seeds: tuple[int, ...]) -> Tensor:

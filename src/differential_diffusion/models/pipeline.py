@@ -122,8 +122,7 @@ class PipelineModel:
     @property
     def stretches(self) -> bool:
         """Whether its steps, all of them, go from its strength to 0: latent consistency models."""
-        known = inspect.signature(self.worker.scheduler.set_timesteps).parameters
-        return "strength" in known and not hasattr(self.worker, "get_timesteps")
+        return type(self.worker).__name__.startswith("LatentConsistencyModel")
 
     @property
     def is_inpainting(self) -> bool:
