@@ -16,6 +16,7 @@ from diffusers import (
 )
 from torch import Tensor
 
+from differential_diffusion.errors import InputError
 from differential_diffusion.models.hold import Hold, pack
 from differential_diffusion.models.latent_plan import LatentPlan
 from differential_diffusion.models.pipeline import PipelineModel, PipelineSettings
@@ -213,3 +214,11 @@ def test_the_scheduler_is_as_it_was_even_after_a_failure() -> None:
         )
     assert not {"add_noise", "scale_noise"} & vars(built.scheduler).keys()
     assert built.scheduler.disable_corrector == [0]
+
+
+def test_noise_that_the_scheduler_does_not_add_is_said_and_harms_no_constant_map() -> None:
+    built = pipeline(DDIMScheduler)
+    built.prepare_latents = lambda *_, **__: torch.zeros(1, 4, 8, 8)
+    with pytest.raises(InputError, match="does not noise the picture with its scheduler"):
+        run(built, halves(0.5, 1))
+    assert len(run(built, halves(0.5, 0.5))) == 3
