@@ -26,6 +26,7 @@ from .common import Array
 
 AREAS = (1, 5, 10, 25, 50, 100)
 LARGEST = 0.6
+SIDE, STEPS = 1024, 20
 SETTINGS = {"prompt": "a red barn in the snow", "negative_prompt": "blurred", "guidance_scale": 7.5}
 PUBLISHED = {"compat": "published", "exact": False, "skip_idle": False, "region": "whole"}
 
@@ -156,9 +157,19 @@ def run(options: argparse.Namespace) -> None:
         "Local edits in a Diffusers pipeline",
         [about, common.table(["edited area", "seconds", "evaluations", "times faster"], table)],
         model="Stable Diffusion 1.5's architecture, random weights",
-        extra=[] if options.size == 1024 else [f"--size {options.size}"],
+        extra=_stated(options),
         alt="seconds against edited area, below the published loop",
     )
+
+
+def _stated(options: argparse.Namespace) -> list[str]:
+    """The options that were not left as they are."""
+    areas = " ".join(f"{area:g}" for area in options.areas)
+    return [
+        *([] if options.size == SIDE else [f"--size {options.size}"]),
+        *([] if options.steps == STEPS else [f"--steps {options.steps}"]),
+        *([] if options.areas == list(AREAS) else [f"--areas {areas}"]),
+    ]
 
 
 def draw(options: argparse.Namespace, rows: list[Row], published: float) -> None:
@@ -177,8 +188,8 @@ def draw(options: argparse.Namespace, rows: list[Row], published: float) -> None
 def main(argv: list[str] | None = None) -> None:
     """Read the options and run."""
     parser = common.parser(__doc__)
-    parser.add_argument("--size", type=int, default=1024, help="side of the picture in pixels")
-    parser.add_argument("--steps", type=int, default=20, help="of the whole ladder")
+    parser.add_argument("--size", type=int, default=SIDE, help="side of the picture in pixels")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the whole ladder")
     parser.add_argument("--areas", type=float, nargs="+", default=list(AREAS), help="in percent")
     run(parser.parse_args(argv))
 
