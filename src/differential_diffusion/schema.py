@@ -125,7 +125,8 @@ class PromptedRequest(Request):
         pipeline_kwargs: any other argument of the pipeline's call, such as `control_image`.
         region: "auto" gives the pipeline the part of the picture that changes, with `context`
             around it, where that is less work; "whole" the whole picture.
-        context: pixels around a region that the pipeline sees.
+        context: pixels around a region that the pipeline sees, or half as many where that saves
+            work.
         prefill: what to put where strength is 1 before the pipeline sees it, as the original would
             overpower the prompt: "mean" colour of what is around, "noise" of these colours,
             "coarse" continuation of the surroundings, the bundled "prior"'s filling, or "none".

@@ -41,7 +41,7 @@ def crops_over(active: Tensor, context: int, multiple: int) -> list[Crop]:
 
     Args:
         active: (H,W) bool.
-        context: pixels to show around what is active.
+        context: pixels to show around what is active; down to half as many where that saves work.
         multiple: of pixels that the crops' sides should be, as far as the picture allows.
     """
     height, width = active.shape
@@ -69,8 +69,10 @@ def _grown(box: Window, context: int, multiple: int, height: int, width: int) ->
 
 
 def _side(low: int, high: int, context: int, multiple: int, limit: int) -> tuple[int, int]:
+    """Where a side begins and ends: half of the context may go, if that saves a multiple."""
     wanted = max(high - low + 2 * context, _LEAST_SIDE)
-    length = min(limit, -(-wanted // multiple) * multiple)
+    least = -(-(high - low + context) // multiple) * multiple
+    length = min(limit, max(least, wanted // multiple * multiple))
     start = (low + high - length) // 2
     start = max(0, min(start, limit - length))
     return start, start + length
