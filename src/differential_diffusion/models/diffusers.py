@@ -16,7 +16,7 @@ from .base import Model
 from .device import uses_bf16
 from .unet import UNetModel, from_unet
 
-__all__ = ["INDEX_FILE", "is_of_diffusers", "load_diffusers", "wrap_diffusers"]
+__all__ = ["INDEX_FILE", "is_of_diffusers", "kind_of", "load_diffusers", "wrap_diffusers"]
 
 INDEX_FILE, CONFIG_FILE, SCHEDULER_FILE = (
     "model_index.json",
@@ -52,7 +52,7 @@ def load_diffusers(
     """
     folder = Path(reference).expanduser()
     if reference and folder.is_dir():
-        kind = _kind_of(folder)
+        kind = kind_of(folder)
         if kind in UNCONDITIONAL and config is not None:
             raise InputError(f"'{reference}' holds its own scheduler: leave config= out")
         if kind in UNCONDITIONAL or kind == "UNet2DModel":
@@ -89,7 +89,7 @@ def wrap_diffusers(thing: Any, config: str | Path | None) -> Model:
     return from_unet(thing, _scheduler(Path(config)), name=name)
 
 
-def _kind_of(folder: Path) -> str:
+def kind_of(folder: Path) -> str:
     """The class that a folder of Diffusers was saved from."""
     for file in (INDEX_FILE, CONFIG_FILE):
         if (folder / file).is_file():

@@ -69,6 +69,12 @@ class PipelineSettings:
     warmup_steps: int = 0
     exact: bool = True
 
+    def call(self) -> tuple[dict[str, Any], Callback | None, list[str]]:
+        """`pipeline_kwargs`, files read, and apart the user's step callback and its inputs."""
+        given = {name: _loaded(name, value) for name, value in self.pipeline_kwargs.items()}
+        callback = given.pop("callback_on_step_end", None)
+        return given, callback, list(given.pop("callback_on_step_end_tensor_inputs", ["latents"]))
+
 
 @dataclass(frozen=True)
 class PipelineModel:
@@ -224,9 +230,7 @@ class PipelineModel:
         settings: PipelineSettings,
         on_step: OnStep | None,
     ) -> Tensor:
-        given = {name: _loaded(name, value) for name, value in settings.pipeline_kwargs.items()}
-        callback: Callback | None = given.pop("callback_on_step_end", None)
-        asked = list(given.pop("callback_on_step_end_tensor_inputs", ["latents"]))
+        given, callback, asked = settings.call()
         report = _reported(plan, on_step, self.decode)
         hold = Hold(self.worker, plan, images, callback, report)
         arguments = self._arguments(images, seeds, settings) | given

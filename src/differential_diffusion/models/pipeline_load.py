@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from ..errors import InputError, MissingExtraError
 from .device import uses_bf16
-from .diffusers import INDEX_FILE
+from .diffusers import INDEX_FILE, kind_of
 from .pipeline import PipelineModel
 from .video_pipeline import VideoPipelineModel
 
@@ -131,11 +130,10 @@ def _class_for(place: str) -> Any:
     """What loads the pipeline there: the image-to-image twin of its class, or the class itself."""
     diffusers = _diffusers()
     automatic = diffusers.AutoPipelineForImage2Image
-    index = Path(place) / INDEX_FILE
-    if not index.is_file():
+    if not (Path(place) / INDEX_FILE).is_file():
         return automatic.from_pretrained
-    named = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-    kind = getattr(diffusers, str(named), None)
+    named = kind_of(Path(place))
+    kind = getattr(diffusers, named, None)
     if kind is None:
         raise InputError(f"'{place}' is a {named}, which Diffusers {diffusers.__version__} lacks")
     known = inspect.signature(kind.__call__).parameters
@@ -151,6 +149,5 @@ def _from_single_file(path: Path, config: Path | None, options: dict[str, Any]) 
             f"with its {INDEX_FILE}, so that nothing has to be fetched"
         )
     diffusers = _diffusers()
-    named = json.loads((config / INDEX_FILE).read_text(encoding="utf-8")).get("_class_name")
-    kind = getattr(diffusers, str(named))
+    kind = getattr(diffusers, kind_of(config))
     return kind.from_single_file(str(path), config=str(config), local_files_only=True, **options)

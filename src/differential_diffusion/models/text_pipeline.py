@@ -49,9 +49,7 @@ class TextPipelineModel(PipelineModel):
         """One call of the pipeline: (B,3,H,W) of the size of `images`; see `PipelineModel`."""
         height, width = images.shape[-2:]
         size = self.size_for(height, width)
-        given = dict(settings.pipeline_kwargs)
-        callback = given.pop("callback_on_step_end", None)
-        asked = list(given.pop("callback_on_step_end_tensor_inputs", ["latents"]))
+        given, callback, asked = settings.call()
         arguments = self._arguments(images, seeds, settings) | given
         del arguments["image"]
         grid = size[0] // self.cell, size[1] // self.cell
