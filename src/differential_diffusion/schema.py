@@ -127,6 +127,8 @@ class PromptedRequest(Request):
             around it, where that is less work; "whole" the whole picture.
         context: pixels around a region that the pipeline sees, or half as many where that saves
             work.
+        crop_size: pixels a side of a region at least; by default the model's own size, as it makes
+            little of smaller pictures.
         prefill: what to put where strength is 1 before the pipeline sees it, as the original would
             overpower the prompt: "mean" colour of what is around, "noise" of these colours,
             "coarse" continuation of the surroundings, the bundled "prior"'s filling, or "none".
@@ -145,6 +147,7 @@ class PromptedRequest(Request):
     pipeline_kwargs: dict[str, Any] = Field(default_factory=dict)
     region: Literal["auto", "whole"] = "auto"
     context: int = Field(64, ge=0)
+    crop_size: int | None = Field(None, ge=1)
     prefill: Literal["none", "mean", "noise", "coarse", "prior"] = "none"
     fade_below: float = Field(0.1, ge=0, le=1)
     border: int = Field(4, ge=0)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 import differential_diffusion as dd
@@ -29,16 +30,17 @@ def disc(height: int, width: int, y: int, x: int, radius: int) -> Tensor:
     width=st.integers(1, 1500),
     spots=st.integers(0, 5),
     context=st.sampled_from([0, 17, 64]),
+    least=st.sampled_from([0, 256, 500]),
 )
 def test_every_active_pixel_is_in_one_crop_with_its_context(
-    seed: int, height: int, width: int, spots: int, context: int
+    seed: int, height: int, width: int, spots: int, context: int, least: int
 ) -> None:
     rng = np.random.default_rng(seed)
     active = torch.zeros(height, width, dtype=torch.bool)
     for _ in range(spots):
         y, x, radius = rng.integers(height), rng.integers(width), rng.integers(1, 90)
         active |= disc(height, width, int(y), int(x), int(radius))
-    crops = crops_over(active, context, 8)
+    crops = crops_over(active, context, 8, least)
     covered = torch.zeros(height, width, dtype=torch.int)
     for crop in crops:
         top, left, bottom, right = crop.window
@@ -57,6 +59,7 @@ def test_every_active_pixel_is_in_one_crop_with_its_context(
             assert distance >= context // 2 or side == end
         for length, whole in ((bottom - top, height), (right - left, width)):
             assert length % 64 == 0 or length == whole
+            assert length >= min(least, whole)
     assert torch.equal(covered, active.int())
 
 
@@ -91,7 +94,7 @@ def test_the_pipeline_is_shown_the_crops_and_all_else_is_kept() -> None:
     strength = (disc(700, 900, 90, 120, 30) | disc(700, 900, 600, 800, 50)).float().numpy()
     model = scripted()
     result = dd.edit(image, strength, model=model)
-    assert [size[:2] for size in model.seen] == [(256, 256), (256, 256)]
+    assert [size[:2] for size in model.seen] == [(128, 128), (192, 192)]
     assert sum(size[2] for size in model.seen) == int(strength.sum())
     expected = np.where(strength[..., None] > 0, np.uint8(128), image)
     assert np.abs(result.image.astype(int) - expected).max() <= 1
@@ -103,6 +106,81 @@ def test_the_pipeline_is_shown_the_crops_and_all_else_is_kept() -> None:
     wide = scripted()
     dd.edit(image, strength, model=wide, context=150)
     assert all(height > 256 for height, _, _ in wide.seen)
+
+
+def test_crops_have_the_models_own_size_unless_told() -> None:
+    image = np.zeros((700, 900, 3), np.uint8)
+    strength = disc(700, 900, 90, 120, 30).float().numpy()
+    model = scripted()
+    model.pipeline.unet.register_to_config(sample_size=40)
+    dd.edit(image, strength, model=model)
+    dd.edit(image, strength, model=model, crop_size=200)
+    assert [size[:2] for size in model.seen] == [(320, 320), (256, 256)]
+
+
+CONTROLLED: dict[str, Any] = {
+    "model": FAMILIES["controlnet"](),
+    "prompt": "a barn",
+    "steps": 4,
+    "seed": 3,
+}
+
+
+def textured(height: int, width: int, seed: int) -> Image.Image:
+    cells = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
+    return Image.fromarray(cells.repeat(4, 0).repeat(4, 1))
+
+
+def as_given(control: Image.Image, kind: str) -> Any:
+    pixels = np.asarray(control, np.float32) / 255
+    return {
+        "pil": control,
+        "array": pixels[None],
+        "tensor": torch.from_numpy(pixels).permute(2, 0, 1)[None],
+        "small": control.resize((150, 130), Image.Resampling.NEAREST),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["pil", "array", "tensor", "small"])
+def test_what_lies_over_the_picture_is_cut_with_it(kind: str) -> None:
+    """A ControlNet's picture belongs to the whole, whichever part of it the pipeline sees."""
+    image, control = textured(260, 300, 0), textured(260, 300, 1)
+    strength = 0.9 * disc(260, 300, 60, 200, 30).float().numpy()
+    given = as_given(control, kind)
+    part = (136, 0, 264, 128)  # the crop: left, top, right, bottom
+    made = dd.edit(image, strength, **CONTROLLED, pipeline_kwargs={"control_image": given})
+    if kind == "small":
+        control = given.resize((300, 260), Image.Resampling.LANCZOS)
+        kind = "pil"
+    alone = dd.edit(
+        image.crop(part),
+        strength[part[1] : part[3], part[0] : part[2]],
+        **CONTROLLED,
+        pipeline_kwargs={"control_image": as_given(control.crop(part), kind)},
+    )
+    np.testing.assert_array_equal(np.asarray(made.image.crop(part)), np.asarray(alone.image))
+    other = dd.edit(
+        image.crop(part),
+        strength[part[1] : part[3], part[0] : part[2]],
+        **CONTROLLED,
+        pipeline_kwargs={"control_image": textured(128, 128, 2)},
+    )
+    assert not np.array_equal(np.asarray(other.image), np.asarray(alone.image))
+
+
+@pytest.mark.parametrize("kind", ["pil", "array", "tensor"])
+def test_what_lies_over_the_picture_is_mirrored_with_it(kind: str) -> None:
+    """Sides that are no multiple of 8 are extended, not resized: both must be."""
+    image, control = textured(60, 76, 0), textured(60, 76, 1)
+    larger = np.pad(np.asarray(control), ((0, 4), (0, 4), (0, 0)), "reflect")
+    wide = np.pad(np.asarray(image), ((0, 4), (0, 4), (0, 0)), "reflect")
+    given = {"control_image": as_given(control, kind)}
+    made = dd.edit(image, 0.9, **CONTROLLED, pipeline_kwargs=given)
+    given = {"control_image": as_given(Image.fromarray(larger), kind)}
+    whole = dd.edit(Image.fromarray(wide), 0.9, **CONTROLLED, pipeline_kwargs=given)
+    np.testing.assert_array_equal(
+        np.asarray(made.image), np.asarray(whole.image.crop((0, 0, 76, 60)))
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])

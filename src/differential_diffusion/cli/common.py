@@ -209,6 +209,13 @@ class PromptedSettings(Settings):
             help="Pixels to show around what changes [default: 64].", rich_help_panel=_PIPELINE
         ),
     ] = None
+    crop_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels a side of what it is shown, at least [default: the model's own size].",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None
     prefill: Annotated[
         str | None,
         typer.Option(

@@ -108,14 +108,17 @@ def _cost(window: Window, halo: int) -> int:
     return (window.height + 2 * halo) * (window.width + 2 * halo)
 
 
-def merged_boxes(boxes: list[Window], halo: int) -> list[Window]:
-    """Merge boxes greedily, best saving first, until no pair is cheaper as one."""
+def merged_boxes(boxes: list[Window], halo: int, least: int = 0) -> list[Window]:
+    """Merge boxes greedily, best saving first, until no pair is cheaper as one.
+
+    A box costs its area with the halo around it, its sides at least `least` pixels.
+    """
     while len(boxes) > 1:
         table = torch.tensor(boxes)
         low = torch.minimum(table[:, None, :2], table[None, :, :2])
         high = torch.maximum(table[:, None, 2:], table[None, :, 2:])
-        joined = (high - low + 2 * halo).prod(-1)
-        alone = (table[:, 2:] - table[:, :2] + 2 * halo).prod(-1)
+        joined = (high - low + 2 * halo).clamp(min=least).prod(-1)
+        alone = (table[:, 2:] - table[:, :2] + 2 * halo).clamp(min=least).prod(-1)
         saving = alone[:, None] + alone[None, :] - joined
         saving.fill_diagonal_(torch.iinfo(saving.dtype).min)
         best = int(saving.argmax())

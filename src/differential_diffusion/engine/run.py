@@ -13,6 +13,8 @@ from ..core.noise import PositionalNoise, Window
 from ..core.plan import OnStep, Plan
 from ..core.types import Step
 from ..models import DenoiserModel, Model, PipelineModel
+from ..models.aligned import cut
+from ..models.pipeline_settings import read_pictures
 from .crops import CONTEXT, Crop, crops_over
 from .regions import RegionalDenoiser, bounding, crop_map, windows_over, with_halo
 
@@ -135,16 +137,20 @@ def _run_pipeline(
     options = dict(plan.options)
     whole, context = options.pop("region", "auto") == "whole", options.pop("context", CONTEXT)
     options.pop("prefill", None)  # done before
+    least = options.pop("crop_size", None) or model.native_side
     size, exact = options.pop("batch_size", 1), options.get("exact", True)
     height, width = plan.image.shape[-2:]
+    arguments = read_pictures(options.get("pipeline_kwargs", {}))
     active = (plan.strength > 0).expand(1, 1, height, width)[0, 0]
     everything = Crop(Window(0, 0, height, width), active)
-    crops = [everything] if whole else crops_over(active, context, model.multiple)
+    crops = [everything] if whole else crops_over(active, context, model.multiple, least)
     batches = [plan.seeds[k : k + size] for k in range(0, len(plan.seeds), size)]
     meter.samples = max(1, len(crops) * len(batches))
     results = plan.image.repeat(len(plan.seeds), 1, 1, 1)
     for number, (crop, batch) in enumerate(product(crops, range(len(batches)))):
-        part = _crop(replace(plan, options=options, seeds=batches[batch]), crop.window)
+        if crop.window != everything.window:
+            options["pipeline_kwargs"] = cut(arguments, (height, width), crop.window)
+        part = _crop(replace(plan, options=dict(options), seeds=batches[batch]), crop.window)
         if len(crops) > 1:
             part = replace(part, strength=torch.where(crop.mine, part.strength, 0.0))
         meter.begin(number, plan.steps)

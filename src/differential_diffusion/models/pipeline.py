@@ -8,14 +8,12 @@ working.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..core.grid import mirrored
@@ -24,56 +22,11 @@ from ..core.plan import OnStep, Plan
 from ..core.types import Step
 from ..errors import InputError
 from .blend import blended
-from .hold import Callback, Hold, as_pixels, step_callback_inputs, unpack
+from .hold import Hold, as_pixels, step_callback_inputs, unpack
 from .latent_plan import LatentPlan, WholeSteps, cell_maximum
+from .pipeline_settings import OURS, PipelineSettings
 
 __all__ = ["PipelineModel", "PipelineSettings", "QuietBar", "refused"]
-
-OURS = (
-    "image",
-    "video",
-    "mask_image",
-    "strength",
-    "num_inference_steps",
-    "generator",
-    "output_type",
-    "return_dict",
-)
-"""Arguments of a pipeline that the request sets."""
-
-
-@dataclass(frozen=True)
-class PipelineSettings:
-    """What a request may say to a pipeline.
-
-    Attributes:
-        prompt, negative_prompt: as the pipeline takes them.
-        guidance_scale: as the pipeline takes it; its own default if None.
-        pipeline_kwargs: any other argument of the pipeline's call.
-        fade_below: strength below which the result fades into the original.
-        border: pixels over which it fades into what is kept.
-        compat: "published" for the published loop, in which a pixel moves one step more.
-        skip_idle: leave out the steps in which no pixel moves.
-        warmup_steps: idle steps to do all the same, for schedulers that remember their history.
-        exact: end latent cells of strength 0 at the original's, and put its pixels back.
-    """
-
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    guidance_scale: float | None = None
-    pipeline_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    fade_below: float = 0.1
-    border: int = 4
-    compat: str | None = None
-    skip_idle: bool = True
-    warmup_steps: int = 0
-    exact: bool = True
-
-    def call(self) -> tuple[dict[str, Any], Callback | None, list[str]]:
-        """`pipeline_kwargs`, files read, and apart the user's step callback and its inputs."""
-        given = {name: _loaded(name, value) for name, value in self.pipeline_kwargs.items()}
-        callback = given.pop("callback_on_step_end", None)
-        return given, callback, list(given.pop("callback_on_step_end_tensor_inputs", ["latents"]))
 
 
 @dataclass(frozen=True)
@@ -119,6 +72,16 @@ class PipelineModel:
         if self.is_kandinsky22:  # it takes height for width: give it squares
             height = width = max(height, width)
         return height, width
+
+    @property
+    def native_side(self) -> int:
+        """Pixels a side of the pictures that it was trained on, 1024 if it does not say."""
+        network = getattr(self.worker, "unet", None) or getattr(self.worker, "transformer", None)
+        size = getattr(self.worker, "default_sample_size", None)
+        size = size or getattr(getattr(network, "config", None), "sample_size", None)
+        if size is None:
+            return 1024
+        return self.cell * (size if isinstance(size, int) else min(size))
 
     @property
     def is_kandinsky22(self) -> bool:
@@ -197,7 +160,7 @@ class PipelineModel:
         """
         height, width = images.shape[-2:]
         size = self.size_for(height, width)
-        whole = mirrored(images, *size)
+        whole, settings = mirrored(images, *size), settings.mirrored((height, width), size)
         rows, columns = (side // self.cell for side in whole.shape[-2:])
         everywhere = strength.shape[-2:] == (1, 1)
         covered = strength if everywhere else mirrored(strength, *size)
@@ -310,20 +273,6 @@ class PipelineModel:
             if self.is_kandinsky22:  # it repeats the picture by itself
                 arguments["image"] = arguments["image"][:1]
         return arguments
-
-
-def _loaded(name: str, value: Any) -> Any:
-    """The picture that a file's name stands for where an image is wanted; else the value."""
-    if not (isinstance(value, str | Path) and "image" in name):
-        return value
-    try:
-        with Image.open(Path(value).expanduser()) as file:
-            return file.convert("RGB")
-    except OSError as error:
-        raise InputError(
-            f"pipeline_kwargs sets {name} to '{value}', which cannot be read as a picture "
-            f"({type(error).__name__}): check the file"
-        ) from None
 
 
 def _unscaled(latents: Tensor, config: Any) -> Tensor:
