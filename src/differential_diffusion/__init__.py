@@ -17,7 +17,7 @@ from .errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from . import maps
-    from .api import Result, denoise, edit, fan, generate, inpaint, restore
+    from .api import Result, denoise, edit, edit_batch, fan, generate, inpaint, restore
     from .maps import StrengthMap
     from .models import load_model
 
@@ -32,6 +32,7 @@ __all__ = [
     "__version__",
     "denoise",
     "edit",
+    "edit_batch",
     "fan",
     "generate",
     "inpaint",
@@ -44,6 +45,7 @@ _HOME = {
     "Result": ".api",
     "denoise": ".api",
     "edit": ".api",
+    "edit_batch": ".api",
     "fan": ".api",
     "generate": ".api",
     "inpaint": ".api",

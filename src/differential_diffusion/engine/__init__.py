@@ -1,5 +1,6 @@
 """The engine: requests in, results out; regions, tiles and batches on the way."""
 
+from .batch import execute_batch
 from .executor import Progress, execute
 from .fan import fan_out
 from .regions import RegionalDenoiser, windows_over
@@ -11,6 +12,7 @@ __all__ = [
     "RegionalDenoiser",
     "Result",
     "execute",
+    "execute_batch",
     "fan_out",
     "run_plan",
     "windows_over",

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.plan import OnStep, Plan
 from ..errors import InputError
 from ..images import Picture, read
-from ..models import DenoiserModel, PipelineModel, load_model
+from ..models import DenoiserModel, Model, PipelineModel, load_model
 from ..models.text_pipeline import text_to_image
 from ..schema import GenerateRequest, InpaintRequest, Request
 from ..tasks import TASKS, TaskInput, TaskOutput
@@ -76,12 +76,13 @@ def execute(
     def run(plan: Plan) -> Tensor:
         nonlocal runs
         runs += 1
-        how = plan.options.get("prefill", "none")
-        if how != "none" and isinstance(model, PipelineModel):
-            image = prefilled(plan.image, plan.strength, how, plan.seeds[0], _mended)
-            plan = replace(plan, image=image)
         return run_plan(
-            plan, model, tile=request.tile, on_step=on_step, on_fraction=report, counter=counter
+            with_holes_filled(plan, model),
+            model,
+            tile=request.tile,
+            on_step=on_step,
+            on_fraction=report,
+            counter=counter,
         )
 
     task = TASKS[request.task]
@@ -89,7 +90,15 @@ def execute(
         source = TaskInput(picture.tensor(), picture.is_grey, model.channels)
         output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views
-    return _result(request, picture, output, time.perf_counter() - started, evaluations)
+    return as_result(request, picture, output, time.perf_counter() - started, evaluations)
+
+
+def with_holes_filled(plan: Plan, model: Model) -> Plan:
+    """The plan with its holes filled beforehand, if it is for a pipeline and says so."""
+    how = plan.options.get("prefill", "none")
+    if how == "none" or not isinstance(model, PipelineModel):
+        return plan
+    return replace(plan, image=prefilled(plan.image, plan.strength, how, plan.seeds[0], _mended))
 
 
 def _mended(request: InpaintRequest) -> Tensor:
@@ -108,9 +117,10 @@ def _picture(request: Request) -> Picture:
     return read(Image.new("RGB", size, (128, 128, 128)))
 
 
-def _result(
+def as_result(
     request: Request, picture: Picture, output: TaskOutput, seconds: float, evaluations: int
 ) -> Result:
+    """What a task made, with the kept pixels put back, as the picture it was made from."""
     keep = output.keep[0, 0].numpy()
     pictures = tuple(picture.replaced(sample, keep) for sample in output.samples)
     several = len(pictures) > 1

@@ -10,7 +10,8 @@ from ..models import load_model
 from ..schema import EditRequest
 from ..tasks import TaskInput
 from ..tasks.base import strength_tensor
-from .executor import OnProgress, Progress, execute
+from .batch import execute_batch
+from .executor import OnProgress
 from .result import Result
 
 __all__ = ["fan_out"]
@@ -24,7 +25,7 @@ def fan_out(
     Args:
         request: the edit.
         factors: in [0, 1].
-        on_progress: called with a `Progress`, each edit a run.
+        on_progress: called with a `Progress`; each edit is a run, but of a pipeline all are one.
 
     Raises:
         InputError: as `execute`, and for factors that are none.
@@ -36,13 +37,8 @@ def fan_out(
     whole = strength_tensor(request.strength, source, invert=request.invert)[0, 0].numpy()
     model = load_model(request.model, device=request.device, precision=request.precision)
     loaded = {"model": model, "device": None, "precision": "auto", "image": picture}
-    results: list[Result] = []
-    for factor in factors:
-
-        def report(progress: Progress, run: int = len(results) + 1) -> None:
-            if on_progress is not None:
-                on_progress(Progress(run, progress.fraction))
-
-        scaled = loaded | {"strength": factor * whole, "invert": False}
-        results.append(execute(request.model_copy(update=scaled), on_progress=report))
-    return results
+    requests = [
+        request.model_copy(update={**loaded, "strength": factor * whole, "invert": False})
+        for factor in factors
+    ]
+    return execute_batch(requests, request.batch_size, on_progress)

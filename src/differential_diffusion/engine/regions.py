@@ -8,12 +8,14 @@ network runs on those, each with its halo, instead of on the picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.noise import Window
+from ..core.plan import Plan
 from ..core.types import Denoiser
 
 _CELL = 64
@@ -178,6 +180,17 @@ class RegionalDenoiser:
 
 def _at(x: Tensor, window: Window) -> Tensor:
     return x[..., window.top : window.bottom, window.left : window.right]
+
+
+def cropped(plan: Plan, box: Window) -> Plan:
+    """The plan on a part of its picture."""
+    return replace(
+        plan,
+        image=crop_map(plan.image, box),
+        strength=crop_map(plan.strength, box),
+        noise=crop_map(plan.noise, box),
+        target=crop_map(plan.target, box),
+    )
 
 
 def crop_map(x: Tensor, window: Window) -> Tensor:

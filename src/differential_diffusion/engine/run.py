@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 
-import torch
 from torch import Tensor
 
 from ..core.noise import PositionalNoise, Window
 from ..core.plan import OnStep, Plan
 from ..core.types import Step
 from ..models import DenoiserModel, Model, PipelineModel
-from ..models.aligned import cut
-from ..models.pipeline_settings import read_pictures
-from .crops import CONTEXT, Crop, crops_over
-from .regions import RegionalDenoiser, bounding, crop_map, windows_over, with_halo
+from .pipelines import run_on_pipeline
+from .regions import RegionalDenoiser, bounding, crop_map, cropped, windows_over, with_halo
 
 
 @dataclass
@@ -24,6 +20,12 @@ class Counter:
     """Model evaluations so far, over all runs of a request."""
 
     evaluations: int = 0
+    _last: int = 0
+
+    def add(self, step: Step) -> None:
+        """Count what a step added; each run's steps count from its own start."""
+        self.evaluations += step.evaluations - (self._last if step.index else 0)
+        self._last = step.evaluations
 
 
 OnFraction = Callable[[float], None]
@@ -81,23 +83,24 @@ def run_plan(
         on_fraction: called with the share of the work that is done, as often as it grows.
         counter: adds up evaluations.
     """
-    counter, meter = counter or Counter(), _Meter(len(plan.seeds), on_fraction)
-    last = 0
+    counter = counter or Counter()
 
-    def count(step: Step) -> None:
-        nonlocal last
-        # Each run counts from the start again.
-        counter.evaluations += step.evaluations - (last if step.evaluations > last else 0)
-        last = step.evaluations
-        meter.stepped(step)
+    def listen(step: Step, window: Window) -> None:
+        counter.add(step)
         if on_step is not None:
-            on_step(step)
-
-    def within(window: Window) -> OnStep:
-        return lambda step: count(replace(step, window=window))
+            on_step(replace(step, window=window))
 
     if isinstance(model, PipelineModel):
-        return _run_pipeline(plan, model, within, meter)
+        size = plan.options.get("batch_size", 1)
+        return run_on_pipeline(
+            [plan], model, size, lambda parts, step: listen(step, parts[0].window), on_fraction
+        )[0]
+    meter = _Meter(len(plan.seeds), on_fraction)
+
+    def stepped(step: Step) -> None:
+        meter.stepped(step)
+        listen(step, box)
+
     height, width = plan.image.shape[-2:]
     box = Window(0, 0, height, width)
     part = plan
@@ -109,7 +112,7 @@ def run_plan(
             return plan.image.repeat(len(plan.seeds), 1, 1, 1)
         # The network needs the halo around every window; the state, nothing beyond that.
         box = with_halo(bounding(windows), model.halo, height, width)
-        part = _crop(plan, box)
+        part = cropped(plan, box)
         model = model.with_denoiser(
             RegionalDenoiser(
                 model.denoiser, [_within(w, box) for w in windows], model.halo, meter.piece
@@ -119,45 +122,11 @@ def run_plan(
     results = plan.image.new_empty(len(plan.seeds), *plan.image.shape[1:])
     steps = len(model.path(part)) if isinstance(model, DenoiserModel) else 1
     for sample, seed in enumerate(plan.seeds):
-        last = 0
         meter.begin(sample, steps)
         noise = PositionalNoise((seed,), model.channels, height, width, box)
-        moved = model.run(replace(part, seeds=(seed,)), noise, within(box))
+        moved = model.run(replace(part, seeds=(seed,)), noise, stepped)
         results[sample] = plan.image[0]
         crop_map(results, box)[sample] = moved[0]
-        meter.finish()
-    return results
-
-
-def _run_pipeline(
-    plan: Plan, model: PipelineModel, within: Callable[[Window], OnStep], meter: _Meter
-) -> Tensor:
-    """Samples of a pipeline: crop by crop, and as many of them at once as was asked."""
-    model.check(plan)
-    options = dict(plan.options)
-    whole, context = options.pop("region", "auto") == "whole", options.pop("context", CONTEXT)
-    options.pop("prefill", None)  # done before
-    least = options.pop("crop_size", None) or model.native_side
-    size, exact = options.pop("batch_size", 1), options.get("exact", True)
-    height, width = plan.image.shape[-2:]
-    arguments = read_pictures(options.get("pipeline_kwargs", {}))
-    active = (plan.strength > 0).expand(1, 1, height, width)[0, 0]
-    everything = Crop(Window(0, 0, height, width), active)
-    crops = [everything] if whole else crops_over(active, context, model.multiple, least)
-    batches = [plan.seeds[k : k + size] for k in range(0, len(plan.seeds), size)]
-    meter.samples = max(1, len(crops) * len(batches))
-    results = plan.image.repeat(len(plan.seeds), 1, 1, 1)
-    for number, (crop, batch) in enumerate(product(crops, range(len(batches)))):
-        if crop.window != everything.window:
-            options["pipeline_kwargs"] = cut(arguments, (height, width), crop.window)
-        part = _crop(replace(plan, options=dict(options), seeds=batches[batch]), crop.window)
-        if len(crops) > 1:
-            part = replace(part, strength=torch.where(crop.mine, part.strength, 0.0))
-        meter.begin(number, plan.steps)
-        noise = PositionalNoise(part.seeds, model.channels, height, width, crop.window)
-        moved = model.run(part, noise, within(crop.window))
-        inner = crop_map(results, crop.window)[batch * size : batch * size + len(moved)]
-        inner.copy_(torch.where(part.strength > 0, moved, inner) if exact else moved)
         meter.finish()
     return results
 
@@ -166,17 +135,6 @@ def _active_windows(plan: Plan, model: DenoiserModel, halo: int, tile: int) -> l
     """Windows over the pixels that the plan moves."""
     active = (plan.start(model.sigma) > plan.target).expand(1, 1, *plan.image.shape[-2:])[0, 0]
     return windows_over(active, stride=model.stride, halo=halo, tile=tile)
-
-
-def _crop(plan: Plan, box: Window) -> Plan:
-    """The plan on a part of its picture."""
-    return replace(
-        plan,
-        image=crop_map(plan.image, box),
-        strength=crop_map(plan.strength, box),
-        noise=crop_map(plan.noise, box),
-        target=crop_map(plan.target, box),
-    )
 
 
 def _within(window: Window, box: Window) -> Window:

@@ -30,9 +30,12 @@ def cut(arguments: Mapping[str, Any], size: tuple[int, int], window: Window) -> 
 
     Args:
         arguments: of a pipeline's call: PIL images, arrays (…,H,W,C), tensors (…,H,W), or lists.
-        size: (H, W) of the picture; what has another is brought to it first.
+        size: (H, W) of the picture; what has another is brought to it first,
+            unless the window is all of it.
         window: in the picture.
     """
+    if window == Window(0, 0, *size):
+        return dict(arguments)
     rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
     return _fitted(arguments, size, lambda pixels: pixels[..., rows, columns])
 

@@ -26,7 +26,7 @@ CONDITIONS = ("mask", "masked_image_latents")
 """What a U-Net with nine input channels sees beside the latents."""
 
 Callback = Callable[[Any, int, Any, dict[str, Any]], "dict[str, Any] | None"]
-OnLatents = Callable[[int, int, Tensor], None]
+OnLatents = Callable[[int, int, int, Tensor], None]
 
 
 def as_pixels(cells: Tensor, image: Tensor) -> Tensor:
@@ -67,7 +67,8 @@ class Hold:
         plan: of the cells.
         image: (B,3,H,W) in [-1, 1], for a U-Net that is shown what is known of it.
         callback: the user's own, called first.
-        on_latents: called with the steps done, all steps, and the latents after each step.
+        on_latents: called after each step with its index, how many there are, the calls of the
+            network so far, and the latents.
     """
 
     def __init__(
@@ -133,7 +134,8 @@ class Hold:
             else:
                 self._hold(tensors, i + 1 - count)
             if self.on_latents is not None:
-                self.on_latents(i + 1, count, tensors["latents"])
+                steps = -(-count // order)
+                self.on_latents(-(-(i + 1) // order) - 1, steps, i + 1, tensors["latents"])
         return tensors
 
     def _hold(self, tensors: dict[str, Any], index: int) -> None:

@@ -164,7 +164,18 @@ class PipelineModel:
         rows, columns = (side // self.cell for side in whole.shape[-2:])
         everywhere = strength.shape[-2:] == (1, 1)
         covered = strength if everywhere else mirrored(strength, *size)
-        cells = cell_maximum(covered, rows, columns)
+        plan, given = self.latent_plan(cell_maximum(covered, rows, columns), steps, settings)
+        if plan.calls == 0:
+            return images.float().cpu()
+        made = self._call(whole, seeds, plan, given, settings, on_step)[..., :height, :width]
+        if everywhere or not settings.exact:  # the result is the pipeline's own, bit for bit
+            return made
+        return blended(made, images, strength, settings.fade_below, settings.border)
+
+    def latent_plan(
+        self, cells: Tensor, steps: int, settings: PipelineSettings
+    ) -> tuple[LatentPlan, float]:
+        """When cells of these strengths (B,1,h,w) move, and the strength to give the pipeline."""
         largest = float(cells.max())
         if self.stretches and largest > 0:
             cells = cells / largest
@@ -176,13 +187,7 @@ class PipelineModel:
             warmup_steps=settings.warmup_steps,
             pin=settings.exact,
         )
-        if plan.calls == 0:
-            return images.float().cpu()
-        given = largest if self.stretches else plan.strength
-        made = self._call(whole, seeds, plan, given, settings, on_step)[..., :height, :width]
-        if everywhere or not settings.exact:  # the result is the pipeline's own, bit for bit
-            return made
-        return blended(made, images, strength, settings.fade_below, settings.border)
+        return plan, largest if self.stretches else plan.strength
 
     def _call(
         self,
@@ -256,20 +261,23 @@ class PipelineModel:
             "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             "output_type": "pt",
         }
-        for name, value in (("height", images.shape[-2]), ("width", images.shape[-1])):
+        for name, side in (("height", images.shape[-2]), ("width", images.shape[-1])):
             if name in known:
-                arguments[name] = value
+                arguments[name] = side
         for name in ("prompt", "negative_prompt", "guidance_scale"):
             value = getattr(settings, name)
             if value is None:
                 continue
+            if isinstance(settings.prompt, list) and isinstance(value, str):
+                value = [value] * len(seeds)
             if name not in known:
                 raise InputError(
                     f"{name} was given, and {type(self.pipeline).__name__} takes none: leave it out"
                 )
             arguments[name] = value
         if len(seeds) > 1:
-            arguments["num_images_per_prompt"] = len(seeds)
+            if not isinstance(settings.prompt, list):
+                arguments["num_images_per_prompt"] = len(seeds)
             if self.is_kandinsky22:  # it repeats the picture by itself
                 arguments["image"] = arguments["image"][:1]
         return arguments
@@ -294,17 +302,17 @@ def _reported(
     if on_step is None:
         return None
 
-    def report(done: int, count: int, latents: Tensor) -> None:
+    def report(index: int, count: int, calls: int, latents: Tensor) -> None:
         level, after = (
             torch.full((1, 1, 1, 1), max(0.0, 1 - (plan.begin + at) / plan.steps))
-            for at in ((done - 1) * plan.calls / count, done * plan.calls / count)
+            for at in (index * plan.calls / count, (index + 1) * plan.calls / count)
         )
         rows, columns = plan.first.shape[-2:]
 
         def pixels(latents: Tensor) -> Tensor:
             return decode(latents, (rows, columns))
 
-        on_step(Step(done - 1, count, latents, latents, level, after, done, decode=pixels))
+        on_step(Step(index, count, latents, latents, level, after, calls, decode=pixels))
 
     return report
 

@@ -33,7 +33,7 @@ class PipelineSettings:
     """What a request may say to a pipeline.
 
     Attributes:
-        prompt, negative_prompt: as the pipeline takes them.
+        prompt, negative_prompt: as the pipeline takes them; a list has one for each picture.
         guidance_scale: as the pipeline takes it; its own default if None.
         pipeline_kwargs: any other argument of the pipeline's call.
         fade_below: strength below which the result fades into the original.
@@ -44,8 +44,8 @@ class PipelineSettings:
         exact: end latent cells of strength 0 at the original's, and put its pixels back.
     """
 
-    prompt: str | None = None
-    negative_prompt: str | None = None
+    prompt: str | list[str] | None = None
+    negative_prompt: str | list[str] | None = None
     guidance_scale: float | None = None
     pipeline_kwargs: Mapping[str, Any] = field(default_factory=dict)
     fade_below: float = 0.1

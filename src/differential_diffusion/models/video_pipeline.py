@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ..core.noise import PositionalNoise
 from ..core.plan import OnStep, Plan
 from ..errors import InputError
 from .pipeline import PipelineModel, PipelineSettings
@@ -21,7 +20,7 @@ class VideoPipelineModel(PipelineModel):
     each of the video's (AnimateDiff); else give one map for all.
     """
 
-    def run(self, plan: Plan, noise: PositionalNoise, on_step: OnStep | None = None) -> Tensor:
+    def check(self, plan: Plan) -> None:
         """Refuses pictures.
 
         Raises:
