@@ -61,6 +61,7 @@ class Request(BaseModel):
         estimate: of several samples, return the first (it looks sharp) or the mean (it has the
             least error).
         model: a model reference, see `load_model`.
+        config: what belongs to a model that is a single file, likewise.
         device, precision: where and how to compute; chosen automatically by default.
         tile: largest side in pixels of a piece given to the network at once.
         views: turned and mirrored views of the picture that each estimate is the mean of, up to
@@ -78,6 +79,7 @@ class Request(BaseModel):
     samples: int = Field(1, ge=1, le=1000)
     estimate: Literal["sample", "mean"] = "sample"
     model: Any = "prior"
+    config: str | Path | None = None
     device: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     tile: int = Field(1024, ge=64)

@@ -165,7 +165,7 @@ class Settings:
         """What was set of a request's fields; the rest is left to the task."""
         names = (
             "seed", "steps", "solver", "path", "samples", "estimate", "views",
-            "device", "precision", "tile",
+            "model", "config", "device", "precision", "tile",
         )  # fmt: skip
         chosen = {name: getattr(self, name) for name in names}
         return {name: value for name, value in chosen.items() if value is not None}

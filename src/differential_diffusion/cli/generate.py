@@ -38,7 +38,7 @@ def generate(
     request = build(GenerateRequest, width=width, height=height, **settings.request_fields())
     sources = [Path("picture.png")]
     targets = chosen_targets(sources, "generate", settings)
-    run_each(sources, partial(_one, with_model(request, settings), targets), report)
+    run_each(sources, partial(_one, with_model(request), targets), report)
 
 
 def _one(
@@ -98,7 +98,7 @@ def fan(
         EditRequest, image=sources[0], strength=base, invert=invert, **settings.request_fields()
     )
     targets = Targets(sources, "fan", settings.output, force=settings.force, suffix=".png")
-    work = partial(_fan, with_model(request, settings), factors, targets)
+    work = partial(_fan, with_model(request), factors, targets)
     run_each(sources, work, report, unmatched=unmatched)
 
 

@@ -161,7 +161,7 @@ def _run(task: str, images: list[str], settings: Settings, given: dict[str, Any]
         raise typer.Exit(BAD_INPUT)
     request = build(TASKS[task].request, image=sources[0], **settings.request_fields(), **given)
     targets = chosen_targets(sources, task, settings)
-    request = with_model(request, settings)
+    request = with_model(request)
     run_each(sources, partial(_one, request, targets), report, unmatched=unmatched)
 
 
@@ -178,17 +178,12 @@ def chosen_targets(sources: list[Path], task: str, settings: Settings) -> Target
     )
 
 
-def with_model(request: R, settings: Settings) -> R:
+def with_model(request: R) -> R:
     """The request with its model loaded, once for all pictures."""
-    from ..models import load_model
+    from ..engine.executor import model_of
 
-    model = load_model(
-        settings.model,
-        config=settings.config,
-        device=request.device,
-        precision=request.precision,
-    )
-    return request.model_copy(update={"model": model, "device": None, "precision": "auto"})
+    loaded = {"model": model_of(request), "config": None, "device": None, "precision": "auto"}
+    return request.model_copy(update=loaded)
 
 
 def _one(

@@ -12,10 +12,10 @@ from torch import Tensor
 from ..core.plan import Plan
 from ..core.types import Step
 from ..images import read
-from ..models import PipelineModel, load_model
+from ..models import PipelineModel
 from ..schema import PromptedRequest
 from ..tasks import TASKS, TaskInput
-from .executor import OnProgress, Progress, as_result, execute, with_holes_filled
+from .executor import OnProgress, Progress, as_result, execute, model_of, with_holes_filled
 from .pipelines import Part, run_on_pipeline
 from .result import Result
 from .run import Counter
@@ -50,9 +50,9 @@ def execute_batch(
     if not requests:
         return []
     first = requests[0]
-    model = load_model(first.model, device=first.device, precision=first.precision)
+    model = model_of(first)
     if not isinstance(model, PipelineModel):
-        loaded = {"model": model, "device": None, "precision": "auto"}
+        loaded = {"model": model, "config": None, "device": None, "precision": "auto"}
         return [
             execute(request.model_copy(update=loaded), on_progress=_as_run(index, on_progress))
             for index, request in enumerate(requests, start=1)

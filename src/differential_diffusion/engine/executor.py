@@ -56,7 +56,7 @@ def execute(
         InputError: for anything wrong with the picture, the maps or the settings.
     """
     picture = _picture(request)
-    model = load_model(request.model, device=request.device, precision=request.precision)
+    model = model_of(request)
     if request.views > 1:
         if not isinstance(model, DenoiserModel):
             raise InputError(
@@ -91,6 +91,17 @@ def execute(
         output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views
     return as_result(request, picture, output, time.perf_counter() - started, evaluations)
+
+
+def model_of(request: Request) -> Model:
+    """The request's model, loaded.
+
+    Raises:
+        InputError: as `load_model`.
+    """
+    return load_model(
+        request.model, config=request.config, device=request.device, precision=request.precision
+    )
 
 
 def with_holes_filled(plan: Plan, model: Model) -> Plan:

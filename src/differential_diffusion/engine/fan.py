@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from ..errors import InputError
 from ..images import read
-from ..models import load_model
 from ..schema import EditRequest
 from ..tasks import TaskInput
 from ..tasks.base import strength_tensor
 from .batch import execute_batch
-from .executor import OnProgress
+from .executor import OnProgress, model_of
 from .result import Result
 
 __all__ = ["fan_out"]
@@ -35,10 +34,9 @@ def fan_out(
     picture = read(request.image)
     source = TaskInput(picture.tensor(), picture.is_grey)
     whole = strength_tensor(request.strength, source, invert=request.invert)[0, 0].numpy()
-    model = load_model(request.model, device=request.device, precision=request.precision)
-    loaded = {"model": model, "device": None, "precision": "auto", "image": picture}
+    loaded = {"model": model_of(request), "config": None, "device": None, "precision": "auto"}
+    fixed = {**loaded, "image": picture, "invert": False}
     requests = [
-        request.model_copy(update={**loaded, "strength": factor * whole, "invert": False})
-        for factor in factors
+        request.model_copy(update={**fixed, "strength": factor * whole}) for factor in factors
     ]
     return execute_batch(requests, request.batch_size, on_progress)

@@ -84,12 +84,13 @@ def load_model(
 
     Args:
         reference: "prior" (bundled); a folder holding config.json and model.safetensors; a
-            .safetensors file (its description beside it as .json, or named by `config`); a
-            folder of Diffusers, holding model_index.json; an explicit "checkpoint:PATH" or
-            "diffusers:PATH"; a loaded model, returned as it is; or a loaded pipeline or U-Net
-            of Diffusers.
-        config: the description that belongs to a .safetensors file, or the folder of the
-            scheduler that belongs to a bare U-Net of Diffusers.
+            .safetensors file (its description beside it as .json, or named by `config`; a pipeline
+            in one file needs it); a folder of Diffusers, holding model_index.json; an explicit
+            "checkpoint:PATH" or "diffusers:PATH"; a loaded model, returned as it is; or a loaded
+            pipeline or U-Net of Diffusers.
+        config: the description that belongs to a .safetensors file; for a pipeline in one file,
+            a local folder of the same architecture with its model_index.json; for a bare U-Net of
+            Diffusers, the folder of its scheduler.
         device: "cpu", "cuda", "cuda:N", "mps"; by default the best present.
         precision: "auto" (bfloat16 where the device has units for it), "fp32" or "bf16".
 
@@ -108,7 +109,7 @@ def load_model(
             f"a {type(reference).__name__} is no model: give 'prior', a path, or a loaded model"
         )
     described = Path(config).resolve() if config is not None else None
-    backend, rest = _resolve(str(reference))
+    backend, rest = _resolve(str(reference), described)
     path = Path(rest).expanduser()
     here = bool(rest) and path.exists()  # else a name that only the backend understands
     where, written = (str(path.resolve()), _written(path)) if here else (rest, 0)
@@ -145,7 +146,7 @@ def _written(path: Path) -> int:
     return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
 
 
-def _resolve(reference: str) -> tuple[str, str]:
+def _resolve(reference: str, config: Path | None) -> tuple[str, str]:
     """The backend's name and what is left of the reference."""
     prefix, colon, rest = reference.partition(":")
     if reference == "prior":
@@ -162,7 +163,8 @@ def _resolve(reference: str) -> tuple[str, str]:
             f"the folder '{reference}' holds no {CONFIG_FILE}: point to a saved checkpoint"
         )
     if path.suffix == ".safetensors":
-        return "checkpoint", reference
+        of_diffusers = config is not None and (config / INDEX_FILE).is_file()
+        return "diffusers" if of_diffusers else "checkpoint", reference
     if _HUB_ID.fullmatch(reference):
         return "diffusers", reference
     raise InputError(
