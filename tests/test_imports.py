@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "core": set(),
     "schema": {"core", "maps"},
+    "settings": set(),
     "nn": {"core"},
     "maps": {"core", "images"},
     "data": {"core"},
@@ -57,6 +58,7 @@ DISTRIBUTION = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "skimage": "scikit-image",
+    "typing_extensions": "typing-extensions",
     "yaml": "pyyaml",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .core.plan import OnStep
 from .engine import Result, execute, execute_batch, fan_out
@@ -19,6 +19,11 @@ from .schema import (
     build,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .settings import GenerateSettings, PromptedSettings, RestoreSettings, Settings
+
 __all__ = ["Result", "denoise", "edit", "edit_batch", "fan", "generate", "inpaint", "restore"]
 
 
@@ -29,7 +34,7 @@ def edit(
     invert: bool = False,
     on_step: OnStep | None = None,
     on_progress: OnProgress | None = None,
-    **settings: Any,
+    **settings: Unpack[PromptedSettings],
 ) -> Result:
     """Change each pixel as much as its strength says (Levin and Fried, 2023).
 
@@ -65,9 +70,8 @@ def edit_batch(
     *,
     prompts: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    batch_size: int = 4,
     on_progress: OnProgress | None = None,
-    **settings: Any,
+    **settings: Unpack[PromptedSettings],
 ) -> list[Result]:
     """Edit several pictures, each with a map, a prompt and a seed of its own.
 
@@ -79,13 +83,13 @@ def edit_batch(
         strengths: a list with one for each picture, or one for all; each as `strength` in `edit`.
         prompts: one for each picture, for a pipeline.
         seeds: one for each picture; by default `seed` for all.
-        batch_size: pictures to draw at once.
         on_progress: as in `edit`.
-        settings: of all, as in `edit`.
+        settings: of all, as in `edit`; `batch_size` is how many to draw at once, 4 by default.
 
     Raises:
         InputError: for lists of different lengths, and as `edit`.
     """
+    size = settings.pop("batch_size", 4)
     if not isinstance(strengths, list):
         strengths = [strengths] * len(images)
     own: dict[str, Sequence[Any]] = {"strength": strengths}
@@ -105,7 +109,7 @@ def edit_batch(
         )
         for index, image in enumerate(images)
     ]
-    return execute_batch(requests, batch_size, on_progress)
+    return execute_batch(requests, size, on_progress)
 
 
 def inpaint(
@@ -116,7 +120,7 @@ def inpaint(
     invert: bool = False,
     on_step: OnStep | None = None,
     on_progress: OnProgress | None = None,
-    **settings: Any,
+    **settings: Unpack[PromptedSettings],
 ) -> Result:
     """Fill the pixels where `mask` is positive, in a clean or a noisy photograph.
 
@@ -149,7 +153,7 @@ def denoise(
     *,
     on_step: OnStep | None = None,
     on_progress: OnProgress | None = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Result:
     """Remove noise: the posterior mean in one evaluation, or ``samples=n`` posterior samples.
 
@@ -181,7 +185,7 @@ def restore(
     mode: str = "standard",
     on_step: OnStep | None = None,
     on_progress: OnProgress | None = None,
-    **settings: Any,
+    **settings: Unpack[RestoreSettings],
 ) -> Result:
     """Find noise and damage in a photograph and mend both.
 
@@ -205,7 +209,7 @@ def generate(
     height: int = 512,
     on_step: OnStep | None = None,
     on_progress: OnProgress | None = None,
-    **settings: Any,
+    **settings: Unpack[GenerateSettings],
 ) -> Result:
     """Make a picture: from a prompt with a text-to-image pipeline, else from nothing.
 
@@ -230,7 +234,7 @@ def fan(
     strength: Any = 1.0,
     invert: bool = False,
     on_progress: OnProgress | None = None,
-    **settings: Any,
+    **settings: Unpack[PromptedSettings],
 ) -> list[Result]:
     """One edit at several strengths, to choose from: all from the same noise.
 

@@ -99,9 +99,10 @@ def model_of(request: Request) -> Model:
     Raises:
         InputError: as `load_model`.
     """
-    return load_model(
+    model: Model = load_model(
         request.model, config=request.config, device=request.device, precision=request.precision
     )
+    return model
 
 
 def with_holes_filled(plan: Plan, model: Model) -> Plan:

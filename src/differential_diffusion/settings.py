@@ -1,0 +1,60 @@
+"""The settings of the public functions, by name and type, for editors and type checkers.
+
+They are the fields of the requests in `schema`, which say what each means and check the values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+__all__ = ["GenerateSettings", "PromptedSettings", "RestoreSettings", "Settings"]
+
+
+class Settings(TypedDict, total=False):
+    """What every task takes, see `schema.Request`."""
+
+    seed: int
+    steps: int
+    solver: str
+    path: Literal["wait", "together"]
+    samples: int
+    estimate: Literal["sample", "mean"]
+    model: Any
+    config: str | Path | None
+    device: str | None
+    precision: Literal["auto", "fp32", "bf16"]
+    tile: int
+    views: int
+
+
+class RestoreSettings(Settings, total=False):
+    """What `restore` takes, see `schema.RestoreRequest`."""
+
+    noise_level_8bit: Any
+    damage: Any
+
+
+class GenerateSettings(Settings, total=False):
+    """What a task takes that a pipeline can do, but the prompt, see `schema.PromptedRequest`."""
+
+    negative_prompt: str | None
+    guidance_scale: float | None
+    pipeline_kwargs: dict[str, Any]
+    region: Literal["auto", "whole"]
+    context: int
+    crop_size: int | None
+    prefill: Literal["none", "mean", "noise", "coarse", "prior"]
+    fade_below: float
+    border: int
+    exact: bool
+    compat: Literal["published"] | None
+    skip_idle: bool
+    warmup_steps: int
+    batch_size: int
+
+
+class PromptedSettings(GenerateSettings, total=False):
+    """What a task takes that a pipeline can do, see `schema.PromptedRequest`."""
+
+    prompt: str | None
