@@ -21,7 +21,7 @@ from differential_diffusion.models.hold import Hold, pack
 from differential_diffusion.models.latent_plan import LatentPlan
 from differential_diffusion.models.pipeline import PipelineModel, PipelineSettings
 
-from ..pipelines import FAMILIES
+from ..pipelines import FAMILIES, arguments
 
 STEPS = 6
 PROMPT = {"prompt": "a red barn in the snow"}
@@ -75,8 +75,7 @@ def test_every_level_is_its_own(scheduler: Any, monkeypatch: pytest.MonkeyPatch)
 
     def watched(self: Hold, tensors: dict[str, Any], index: int) -> None:
         hold(self, tensors, index)
-        assert self.clean is not None
-        set_to.append((tensors["latents"] - self.clean)[..., :4].std().item())
+        set_to.append((tensors["latents"] - self.noising.clean)[..., :4].std().item())
 
     monkeypatch.setattr(Hold, "_hold", watched)
     run(built, halves(0, 1))
@@ -166,8 +165,7 @@ def test_the_last_step_is_pinned_where_strength_is_0() -> None:
                 callback_on_step_end=hold,
                 output_type="latent",
             )
-        assert hold.clean is not None
-        ended[exact] = (out.images - hold.clean)[..., :4].abs().max()
+            ended[exact] = (out.images - hold.noising.clean)[..., :4].abs().max()
     assert ended[True] == 0
     assert ended[False] > 0.01
 
@@ -188,8 +186,61 @@ def test_lcm_decodes_what_is_pinned() -> None:
             callback_on_step_end_tensor_inputs=["latents", "denoised"],
             output_type="latent",
         )
-    assert hold.clean is not None
-    assert torch.equal(out.images[..., :4], hold.clean[..., :4])
+    assert torch.equal(out.images[..., :4], hold.noising.clean[..., :4])
+
+
+def sana_sprint(hold: Hold, strength: float = 1.0) -> Tensor:
+    """Its latents at the end of a run of four steps, as they are decoded."""
+    image = (picture() + 1) / 2
+    made: Tensor = hold.pipeline(
+        **arguments("sana_sprint", image),
+        strength=strength,
+        num_inference_steps=4,
+        generator=torch.Generator().manual_seed(0),
+        callback_on_step_end=hold,
+        callback_on_step_end_tensor_inputs=["latents", "denoised"],
+        output_type="latent",
+    ).images
+    return made
+
+
+def test_noise_that_the_pipeline_adds_itself_is_repeated_at_each_level() -> None:
+    """SANA-Sprint's latents are cos(t) clean + sin(t) noise, with one noise."""
+    built = FAMILIES["sana_sprint"]()
+    held: list[Tensor] = []
+
+    def keep(pipe: Any, step: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    # One cell of 32 pixels moves in all steps, the other in the last alone.
+    strength = torch.tensor([[1.0, 0.25], [1.0, 0.25]])[None, None]
+    hold = Hold(built, LatentPlan.of(strength, 4), None, keep, lambda *of: held.append(of[-1]))
+    with hold:
+        sana_sprint(hold)
+    t = built.scheduler.timesteps
+    sigma_data = built.scheduler.config.sigma_data
+    drawn = [
+        (x - t[k + 1].cos() * hold.noising.clean)[..., 1:] / t[k + 1].sin() / sigma_data
+        for k, x in enumerate(held[:3])
+    ]
+    for noise in drawn[1:]:
+        torch.testing.assert_close(noise, drawn[0], rtol=0, atol=1e-4)
+    assert 0.5 < float(drawn[0].std()) < 1.5
+    encoded = built.vae.encode(picture()).latent * built.vae.config.scaling_factor
+    torch.testing.assert_close(hold.noising.clean, encoded * sigma_data, rtol=0, atol=1e-6)
+    assert not {"prepare_latents", "_callback_tensor_inputs"} & vars(built).keys()
+
+
+def test_sana_sprint_decodes_what_is_pinned() -> None:
+    """Its decoder is given `denoised`, whatever the callback returns."""
+    built = FAMILIES["sana_sprint"]()
+    strength = torch.tensor([[1.0, 0.0], [1.0, 0.0]])[None, None]
+    for pin in (True, False):
+        hold = Hold(built, LatentPlan.of(strength, 4, pin=pin))
+        with hold:
+            ended = sana_sprint(hold)
+        clean = hold.noising.clean / built.scheduler.config.sigma_data
+        assert torch.equal(ended[..., 1:], clean[..., 1:]) is pin
 
 
 @pytest.mark.parametrize("family", ["flux", "qwen_image"])

@@ -45,6 +45,12 @@ def controlled(image: Tensor) -> Keywords:
     return {"image": image, "control_image": control}
 
 
+def binned(image: Tensor) -> Keywords:
+    """Of its own size, and in any number of steps."""
+    own = {"use_resolution_binning": False, "intermediate_timesteps": None}
+    return {**sized(image), **own, "complex_human_instruction": None, "max_sequence_length": 32}
+
+
 def filmed(image: Tensor) -> Keywords:
     """FRAMES frames that drift to the right, (B,F,3,H,W)."""
     frames = torch.stack([image.roll(4 * k, -1) for k in range(FRAMES)], 1)
@@ -105,6 +111,7 @@ CALLS = {
     "flux": Call(sized, steps=rounded_up),
     "qwen_image": Call(sized, steps=rounded_up),
     "z_image": Call(sized, steps=rounded_up),
+    "sana_sprint": Call(binned, steps=rounded_up),
     "kolors": Call(sized),
     "kandinsky22": Call(sized, embedded),
     "lcm": Call(steps=all_of_them),

@@ -1,4 +1,4 @@
-"""Flow-matching transformers: Stable Diffusion 3, Flux, Qwen-Image, Z-Image."""
+"""Flow-matching transformers: Stable Diffusion 3, Flux, Qwen-Image, Z-Image, SANA-Sprint."""
 
 from __future__ import annotations
 
@@ -149,5 +149,53 @@ def z_image() -> Any:
         scheduler=flow(shift=3.0),
         vae=flow_vae(),
         text_encoder=qwen3(),
+        tokenizer=byte_tokenizer(),
+    )
+
+
+def gemma() -> Any:
+    from transformers import Gemma2Config, Gemma2Model
+
+    return Gemma2Model(Gemma2Config(**qwen_text(), head_dim=16))
+
+
+@family
+def sana_sprint() -> Any:
+    """Its cells are 32 pixels wide, and it noises the picture without its scheduler."""
+    from diffusers import (
+        AutoencoderDC,
+        SanaSprintImg2ImgPipeline,
+        SanaTransformer2DModel,
+        SCMScheduler,
+    )
+
+    blocks = {"block_out_channels": (8,) * 6, "layers_per_block": (1,) * 6}
+    sides = {f"{side}_{name}": v for name, v in blocks.items() for side in ("encoder", "decoder")}
+    transformer = SanaTransformer2DModel(
+        in_channels=8,
+        out_channels=8,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=WIDTH,
+        sample_size=32,
+        guidance_embeds=True,
+        qk_norm="rms_norm_across_heads",
+        **HEADS,
+    )
+    return SanaSprintImg2ImgPipeline(
+        transformer=transformer,
+        scheduler=SCMScheduler(prediction_type="trigflow", sigma_data=0.5),
+        vae=AutoencoderDC(
+            latent_channels=8,
+            encoder_block_types="ResBlock",
+            decoder_block_types="ResBlock",
+            encoder_qkv_multiscales=((),) * 6,
+            decoder_qkv_multiscales=((),) * 6,
+            scaling_factor=0.4,
+            **sides,
+        ),
+        text_encoder=gemma(),
         tokenizer=byte_tokenizer(),
     )

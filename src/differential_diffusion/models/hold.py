@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
 from .latent_plan import LatentPlan
+from .noising import noising_of
 
 __all__ = ["Hold", "as_pixels", "pack", "step_callback_inputs", "unpack"]
 
-NOISE_FUNCTIONS = ("add_noise", "scale_noise")
 CONDITIONS = ("mask", "masked_image_latents")
 """What a U-Net with nine input channels sees beside the latents."""
 
@@ -59,8 +58,7 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
 class Hold:
     """A pipeline's `callback_on_step_end`, and a context around its call.
 
-    Inside the context the scheduler's noise function is listened to, to learn the clean latents
-    and the noise.
+    Inside the context the pipeline is listened to, to learn the clean latents and the noise.
 
     Args:
         pipeline: with a `scheduler`.
@@ -82,17 +80,11 @@ class Hold:
         self.pipeline, self.plan, self.image = pipeline, plan, image
         self.scheduler = pipeline.scheduler
         self.callback, self.on_latents = callback, on_latents
-        self.clean: Tensor | None = None
-        self.noise: Tensor | None = None
-        self._add_noise: Callable[..., Tensor] | None = None
+        self.noising = noising_of(pipeline)
         self._corrector: Any = None
-        self._before: dict[str, Any] = {}
 
     def __enter__(self) -> Hold:
-        self._before = {n: f for n, f in vars(self.scheduler).items() if n in NOISE_FUNCTIONS}
-        for name in NOISE_FUNCTIONS:
-            if hasattr(self.scheduler, name):
-                setattr(self.scheduler, name, self._listening(getattr(self.scheduler, name)))
+        self.noising.__enter__()
         # UniPC's corrector builds on the sample before an intervention and would half undo it.
         self._corrector = getattr(self.scheduler, "disable_corrector", None)
         if self._corrector is not None:
@@ -105,22 +97,9 @@ class Hold:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for name in NOISE_FUNCTIONS:
-            vars(self.scheduler).pop(name, None)
-        vars(self.scheduler).update(self._before)
+        self.noising.__exit__(kind, error, traceback)
         if self._corrector is not None:
             self.scheduler.disable_corrector = self._corrector
-
-    def _listening(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The noise function, which remembers the first clean latents and noise it is given."""
-
-        def listening(*args: Any, **kwargs: Any) -> Tensor:
-            if self.clean is None:
-                self._add_noise = function
-                self.clean, self.noise = _clean_and_noise(function, args, kwargs)
-            return function(*args, **kwargs)
-
-        return listening
 
     def __call__(self, pipeline: Any, i: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         """Called by the pipeline after its i-th call of the network."""
@@ -145,15 +124,13 @@ class Hold:
             tensors: of the callback.
             index: of the scheduler's timestep that comes next, from the end.
         """
-        step = _step(self.scheduler, self.plan.steps, index)
+        timesteps = self.noising.timesteps
+        step = _step(timesteps, int(getattr(self.scheduler, "order", 1)), self.plan.steps, index)
         self._condition(tensors, step)
         held = self.plan.held(step)
         if not bool(held.any()):
             return
-        clean, noise, add_noise = self._recorded()
-        # Schedulers that were told where to begin go by their own count, others by the timestep.
-        t_next = self.scheduler.timesteps[index].reshape(1).repeat(len(clean))
-        noised = _scale_noise(add_noise, clean, noise, t_next)
+        noised = self.noising.at(timesteps[index])
         tensors["latents"] = self._where(held, noised, tensors["latents"])
         if self._corrector is not None and self.scheduler.step_index is not None:
             self.scheduler.disable_corrector.append(self.scheduler.step_index - 1)
@@ -177,10 +154,10 @@ class Hold:
         """End what is pinned at the original."""
         if not bool(self.plan.pinned.any()):
             return
-        clean = self._recorded()[0]
-        for name in ("latents", "denoised"):  # LCM decodes the second
-            if isinstance(tensors.get(name), Tensor):
-                tensors[name] = self._where(self.plan.pinned, clean, tensors[name])
+        for name in ("latents", "denoised"):  # LCM and SANA-Sprint decode the second
+            if isinstance(ended := tensors.get(name), Tensor):
+                # SANA-Sprint does not look at what is returned.
+                ended.copy_(self._where(self.plan.pinned, self.noising.clean, ended))
 
     def _where(self, mask: Tensor, value: Tensor, latents: Tensor) -> Tensor:
         """`value` in the cells of the mask (B,1,h,w), in whichever layout the latents have."""
@@ -196,42 +173,11 @@ class Hold:
             mask = mask.transpose(0, 1)[None] if len(mask) > 1 else mask[None]
         return torch.where(mask, value.to(latents), latents)
 
-    def _recorded(self) -> tuple[Tensor, Tensor, Callable[..., Tensor]]:
-        if self.clean is None or self.noise is None or self._add_noise is None:
-            raise InputError(
-                f"{type(self.pipeline).__name__} does not noise the picture with its scheduler, so "
-                "that no part of it can be held: use another image-to-image pipeline, or one "
-                "strength for all"
-            )
-        return self.clean, self.noise, self._add_noise
 
-
-def _step(scheduler: Any, steps: int, index: int) -> int:
+def _step(timesteps: Tensor, order: int, steps: int, index: int) -> int:
     """The step of the ladder, 0 to `steps`, that a timestep given from the end belongs to."""
-    timesteps, order = scheduler.timesteps, int(getattr(scheduler, "order", 1))
     at = len(timesteps) + index
     if len(timesteps) == order * (steps - 1) + 1:  # Heun's are doubled, but for the first
         return -(-at // order)
     ladder = list(dict.fromkeys(timesteps.tolist()))  # PNDM repeats those of its warm-up
     return ladder.index(timesteps[at].item())
-
-
-def _clean_and_noise(
-    function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """What a noise function was given: (clean, noise, t), or (clean, t, noise) for scale_noise."""
-    if function.__name__ == "scale_noise":
-        names = ("sample", "timestep", "noise")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        return given["sample"], given["noise"]
-    names = ("original_samples", "noise", "timesteps")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return given["original_samples"], given["noise"]
-
-
-def _scale_noise(
-    function: Callable[..., Tensor], clean: Tensor, noise: Tensor, timesteps: Tensor
-) -> Tensor:
-    if function.__name__ == "scale_noise":
-        return function(clean, timesteps, noise)
-    return function(clean, noise, timesteps)

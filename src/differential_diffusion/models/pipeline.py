@@ -210,9 +210,11 @@ class PipelineModel:
             "strength": strength,
             "num_inference_steps": plan.steps,
             "callback_on_step_end": hold,
-            "callback_on_step_end_tensor_inputs": step_callback_inputs(self.worker, asked),
         }
         with hold, QuietBar(self.pipeline), refused(self.pipeline):
+            arguments["callback_on_step_end_tensor_inputs"] = step_callback_inputs(
+                self.worker, asked
+            )
             out = self.pipeline(**arguments)
         return self._pictures(out).float().cpu() * 2 - 1
 
@@ -235,7 +237,9 @@ class PipelineModel:
             movq = self.worker.movq
             made: Tensor = movq.decode(latents.to(movq.dtype), force_not_quantize=True).sample
             return made.float().cpu()
-        vae = self.worker.vae
+        vae, scheduler = self.worker.vae, self.worker.scheduler
+        if type(scheduler).__name__ == "SCMScheduler":
+            latents = latents / scheduler.config.sigma_data
         latents = _unscaled(latents, vae.config).to(vae.dtype)
         of_videos = type(vae).__name__ == "AutoencoderKLQwenImage"
         made = vae.decode(latents.unsqueeze(2) if of_videos else latents).sample
@@ -261,6 +265,8 @@ class PipelineModel:
             "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             "output_type": "pt",
         }
+        if "use_resolution_binning" in known:  # it would resize the picture
+            arguments["use_resolution_binning"] = False
         for name, side in (("height", images.shape[-2]), ("width", images.shape[-1])):
             if name in known:
                 arguments[name] = side
