@@ -27,6 +27,8 @@ from differential_diffusion.errors import InputError
 from differential_diffusion.schema import Request
 from differential_diffusion.tasks import TASKS, Task, TaskInput, TaskOutput
 
+from ..pipelines import FAMILIES
+
 Command = Callable[..., Result]
 HOLE = slice(8, 16)
 EDIT = ("--strength", "mask.png", "--steps", "3")
@@ -347,6 +349,29 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path, tiny_model: Path) -> None:
     _, said = started.communicate(timeout=60)
     assert started.returncode == 130
     assert said == "interrupted.\n"
+    assert names(folder) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_in_a_pipeline_leaves_nothing_behind(folder: Path) -> None:
+    FAMILIES["sd1"]().save_pretrained(folder / "sd")
+    Image.fromarray(np.zeros((512, 512, 3), np.uint8)).save("large.png")
+    before = names(folder)
+    command = [sys.executable, "-c", MAIN, "edit", "large.png", "--strength", "1"]
+    options = ["--steps", "900", "--model", "sd", "--prompt", "a barn", "--save-steps", "film.gif"]
+    started = subprocess.Popen(
+        [*command, *options, "-o", "made.png", "--preview", "seen.png"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    time.sleep(10)
+    assert started.poll() is None
+    os.kill(started.pid, signal.SIGINT)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert said.endswith("interrupted.\n")
     assert names(folder) == before
 
 

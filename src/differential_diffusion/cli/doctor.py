@@ -19,7 +19,7 @@ _NEEDED = (
     "torch", "numpy", "scipy", "pillow", "opencv-python-headless", "scikit-image", "tifffile",
     "safetensors", "pydantic",
 )  # fmt: skip
-_OPTIONAL = ("accelerate", "diffusers", "transformers", "bm3d", "matplotlib")
+_OPTIONAL = ("accelerate", "diffusers", "transformers", "peft", "lpips", "bm3d", "matplotlib")
 
 
 def doctor(

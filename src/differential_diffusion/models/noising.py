@@ -133,13 +133,14 @@ class _ByPreparation:
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
+        self._function: Callable[..., Any] = _nothing
         self._call: inspect.BoundArguments | None = None
         self._states: list[Tensor] = []
         self._clean: Tensor | None = None
 
     def __enter__(self) -> _ByPreparation:
-        function = self._function = getattr(self.pipeline, "prepare_latents", _nothing)
-        signature = inspect.signature(function)
+        function: Callable[..., Any] = getattr(self.pipeline, "prepare_latents", _nothing)
+        self._function, signature = function, inspect.signature(function)
         noises = {"image", "timestep", "generator"} <= signature.parameters.keys()
 
         def listening(*args: Any, **kwargs: Any) -> Any:
