@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def load_pipeline(
             f"'{reference}' cannot be loaded as a pipeline of Diffusers {diffusers.__version__} "
             f"({reason}): check the folder, and that its weights are .safetensors"
         ) from None
+    _check_tokenizers(pipeline, config or reference)
     return wrap_pipeline(pipeline.to(device), name=reference)
 
 
@@ -149,5 +151,59 @@ def _from_single_file(path: Path, config: Path | None, options: dict[str, Any]) 
             f"with its {INDEX_FILE}, so that nothing has to be fetched"
         )
     diffusers = _diffusers()
-    kind = getattr(diffusers, kind_of(config))
-    return kind.from_single_file(str(path), config=str(config), local_files_only=True, **options)
+    named = kind_of(config)
+    kind: Any = getattr(diffusers, named, None)
+    if not hasattr(kind, "from_single_file"):
+        raise InputError(
+            f"'{config}' is a {named}, which Diffusers {diffusers.__version__} does not load from "
+            "a single file: use a folder that holds its weights too"
+        )
+    try:
+        pipeline = kind.from_single_file(
+            str(path), config=str(config), local_files_only=True, **options
+        )
+        misfit = _misfit(pipeline, path)
+    except (OSError, MemoryError):  # not a matter of what fits
+        raise
+    except Exception as error:  # of every kind, one of them Diffusers' own
+        misfit = _reason(error)
+    if misfit:
+        raise InputError(
+            f"'{path}' does not fit the {named} that '{config}' describes ({misfit}): give the "
+            "same model's folder, and a file with all its weights"
+        )
+    return pipeline
+
+
+def _check_tokenizers(pipeline: Any, folder: str | Path) -> None:
+    """Without their files, Transformers makes tokenizers to which every word is unknown."""
+    for name, part in pipeline.components.items():
+        if hasattr(part, "all_special_tokens") and len(part) <= len(part.all_special_tokens):
+            raise InputError(
+                f"the {name} in '{folder}' has no vocabulary: copy that folder of the model whole"
+            )
+
+
+def _misfit(pipeline: Any, path: Path) -> str:
+    """What Diffusers passes over in a single file: weights that are missing, or are too many."""
+    from safetensors import safe_open
+
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and any(p.is_meta for p in part.parameters()):
+            return f"weights of the {name} are missing"
+    if unet := getattr(pipeline, "unet", None):
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            held = [name for name in names if name.startswith("model.diffusion_model.")]
+            count = sum(math.prod(file.get_slice(name).get_shape()) for name in held)
+        if count > sum(parameter.numel() for parameter in unet.parameters()):
+            return "it holds more weights of the unet"
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, NotImplementedError):  # of PyTorch, on moving what was not filled
+        return "weights are missing"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return re.split(r"\.\s", str(error))[0][:300]
