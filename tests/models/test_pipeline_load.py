@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 import differential_diffusion as dd
 from differential_diffusion.errors import InputError
 from differential_diffusion.models import PipelineModel
+from differential_diffusion.models.video_pipeline import VideoPipelineModel
 
 from ..pipelines import FAMILIES, realigned
 
@@ -117,11 +120,95 @@ def test_single_files_and_ids_say_what_they_need(
             dd.load_model(reference, config=config)
 
 
-def test_pipelines_without_strength_are_refused_with_the_reason() -> None:
-    class Upscaler:
-        def __call__(self, image: Any) -> Any:
-            return image
+def pretended(call: Any, **attributes: Any) -> Any:
+    """An object of Diffusers with a call of its own."""
+    kind = type(
+        "DiffusionPipeline", (), {"__module__": "diffusers.pretend", "__call__": call, **attributes}
+    )
+    return kind()
 
-    kind = type("DiffusionPipeline", (Upscaler,), {"__module__": "diffusers.pretend"})
-    with pytest.raises(InputError, match="does not take strength and num_inference_steps"):
-        dd.load_model(kind())
+
+def upscaler(self: Any, image: Any) -> None: ...
+
+
+def old(self: Any, image: Any, strength: float, num_inference_steps: int, callback: Any) -> None:
+    """Kandinsky 2.1, DeepFloyd IF and the ONNX pipelines: what their callback returns is lost."""
+
+
+def conditioned(
+    self: Any,
+    image: Any,
+    video: Any,
+    strength: float,
+    denoise_strength: float,
+    num_inference_steps: int,
+    callback_on_step_end: Any,
+) -> None:
+    """LTX: strength is how much a condition counts."""
+
+
+def masked_video(
+    self: Any,
+    video: Any,
+    mask_video: Any,
+    strength: float,
+    num_inference_steps: int,
+    callback_on_step_end: Any,
+) -> None: ...
+
+
+def edited_picture(
+    self: Any, image: Any, strength: float, num_inference_steps: int, callback_on_step_end: Any
+) -> None: ...
+
+
+def masked(
+    self: Any,
+    image: Any,
+    mask_image: Any,
+    strength: float,
+    num_inference_steps: int,
+    callback_on_step_end: Any,
+) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "said"),
+    [
+        (pretended(upscaler), "does not take strength and num_inference_steps and callback_on_st"),
+        (pretended(old), "does not take callback_on_step_end, so that"),
+        (pretended(conditioned), "means by strength how much its conditions count"),
+        (pretended(masked_video), "goes by masks of 0 and 1"),
+        (pretended(masked), "goes by masks of 0 and 1"),
+        (pretended(edited_picture, motion_adapter=None), "makes a video of a picture"),
+    ],
+)
+def test_pipelines_that_cannot_work_are_refused_with_the_reason(pipeline: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        dd.load_model(pipeline)
+
+
+def test_flux_fill_is_refused() -> None:
+    import diffusers
+
+    parts = dict(FAMILIES["flux"]().components)
+    for name in ("image_encoder", "feature_extractor"):
+        parts.pop(name)
+    with pytest.raises(InputError, match="FluxFillPipeline goes by masks of 0 and 1"):
+        dd.load_model(diffusers.FluxFillPipeline(**parts))
+
+
+@pytest.mark.parametrize(
+    "module", ["kandinsky.pipeline_kandinsky_img2img", "deepfloyd_if.pipeline_if_img2img"]
+)
+def test_old_pipelines_are_as_they_are_pretended(module: str) -> None:
+    name = "KandinskyImg2ImgPipeline" if "kandinsky" in module else "IFImg2ImgPipeline"
+    kind = getattr(importlib.import_module(f"diffusers.pipelines.{module}"), name)
+    known = inspect.signature(kind.__call__).parameters
+    assert "strength" in known
+    assert "callback_on_step_end" not in known
+
+
+def test_a_folder_of_a_video_pipeline_is_one(tmp_path: Path) -> None:
+    FAMILIES["video"]().save_pretrained(tmp_path)
+    assert isinstance(dd.load_model(tmp_path), VideoPipelineModel)

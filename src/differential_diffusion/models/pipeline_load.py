@@ -74,19 +74,34 @@ def wrap_pipeline(pipeline: Any, name: str | None = None) -> PipelineModel:
         InputError: a pipeline that takes no strength, and has no twin that does.
     """
     named = name or type(pipeline).__name__
-    if _takes(pipeline, "video") and _missing(pipeline) == ["image"]:
-        return VideoPipelineModel(named, pipeline)
-    if _takes(pipeline, "mask_image") != (_input_channels(pipeline) == INPAINTING_CHANNELS):
-        # Other inpainting pipelines cut masks to 0 and 1, and put the original back themselves.
-        pipeline = _twin(pipeline, inpainting=_input_channels(pipeline) == INPAINTING_CHANNELS)
-    elif _missing(pipeline):
-        pipeline = _twin(pipeline)
-    if missing := _missing(pipeline):
-        raise InputError(
-            f"{type(pipeline).__name__} does not take {' and '.join(missing)}, so that it cannot "
-            "change each pixel by its own strength: use an image-to-image pipeline"
+    given = pipeline
+    is_inpainting = _input_channels(pipeline) == INPAINTING_CHANNELS
+    if not _takes(pipeline, "video") and (
+        _missing(pipeline) or _takes(pipeline, "mask_image") != is_inpainting
+    ):
+        pipeline = _twin(pipeline, inpainting=is_inpainting)
+    if reason := _obstacle(pipeline, is_inpainting=is_inpainting):
+        raise InputError(f"{type(given).__name__} {reason}")
+    is_of_videos = _takes(pipeline, "video")
+    return (VideoPipelineModel if is_of_videos else PipelineModel)(named, pipeline)
+
+
+def _obstacle(pipeline: Any, *, is_inpainting: bool) -> str:
+    """Why a pipeline cannot change each pixel by its own strength; nothing if it can."""
+    is_of_videos = _takes(pipeline, "video")
+    missing = [n for n in _missing(pipeline) if not (is_of_videos and n == "image")]
+    if missing:
+        return (
+            f"does not take {' and '.join(missing)}, so that it cannot change each pixel by its "
+            "own strength: use an image-to-image pipeline"
         )
-    return PipelineModel(named, pipeline)
+    if _takes(pipeline, "denoise_strength"):
+        return "means by strength how much its conditions count: use another pipeline"
+    if _takes(pipeline, "mask_video") or (_takes(pipeline, "mask_image") and not is_inpainting):
+        return "goes by masks of 0 and 1, and has no twin without: use another pipeline"
+    if hasattr(pipeline, "motion_adapter") and not is_of_videos:
+        return "makes a video of a picture: use a video-to-video pipeline"
+    return ""
 
 
 def _twin(pipeline: Any, *, inpainting: bool = False) -> Any:
@@ -139,7 +154,8 @@ def _class_for(place: str) -> Any:
     if kind is None:
         raise InputError(f"'{place}' is a {named}, which Diffusers {diffusers.__version__} lacks")
     known = inspect.signature(kind.__call__).parameters
-    return kind.from_pretrained if all(n in known for n in _NEEDED) else automatic.from_pretrained
+    fits = all(n in known or (n == "image" and "video" in known) for n in _NEEDED)
+    return kind.from_pretrained if fits else automatic.from_pretrained
 
 
 def _from_single_file(path: Path, config: Path | None, options: dict[str, Any]) -> Any:
