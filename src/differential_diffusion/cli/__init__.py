@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -129,4 +130,13 @@ app.command(epilog=_examples("diffdiff doctor", "diffdiff doctor --json"))(docto
 
 def main() -> None:
     """Run the command line; the console entry point."""
+    _quieten(sys.argv[1:])
     app(prog_name="diffdiff", args=sys.argv[1:])
+
+
+def _quieten(arguments: list[str]) -> None:
+    """Have the libraries that load models say what is wrong, and show bars to people alone."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.stderr.isatty() or {"--quiet", "-q"} & set(arguments):
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

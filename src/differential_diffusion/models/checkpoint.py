@@ -88,7 +88,8 @@ def load_checkpoint(
         if not path.is_file():
             raise InputError(
                 f"'{path}' does not exist: a checkpoint is a folder with {CONFIG_FILE} and "
-                f"{WEIGHTS_FILE}, or a .safetensors file with config="
+                f"{WEIGHTS_FILE}, or a .safetensors file with config= (of a pipeline of Diffusers, "
+                "a folder with its model_index.json)"
             )
     try:
         described = CheckpointConfig.from_json(config.read_text(encoding="utf-8"), config)

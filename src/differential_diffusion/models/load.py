@@ -108,7 +108,7 @@ def load_model(
         raise InputError(
             f"a {type(reference).__name__} is no model: give 'prior', a path, or a loaded model"
         )
-    described = Path(config).resolve() if config is not None else None
+    described = Path(config).expanduser().resolve() if config is not None else None
     backend, rest = _resolve(str(reference), described)
     path = Path(rest).expanduser()
     here = bool(rest) and path.exists()  # else a name that only the backend understands

@@ -128,8 +128,11 @@ def _takes(pipeline: Any, name: str) -> bool:
 def _diffusers() -> Any:
     try:
         import diffusers
+        from transformers.utils import logging
     except ImportError:
         raise MissingExtraError("Diffusers pipelines", "diffusers") from None
+    if not logging.is_progress_bar_enabled():  # Diffusers does not ask the hub's setting
+        diffusers.utils.logging.disable_progress_bar()
     return diffusers
 
 
