@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .core.plan import OnStep
@@ -47,8 +47,8 @@ def edit(
         on_step: called with every `Step`, whose state is cut to what changes and a margin where
             the model is local; raise in it to stop.
         on_progress: called with a `Progress` as work is done.
-        settings: fields of `EditRequest`: seed, steps, solver, path, samples, estimate, views,
-            model, device, precision, tile.
+        settings: fields of `EditRequest`, named in `PromptedSettings`: seed, steps, model, samples
+            and more; with a pipeline prompt, guidance_scale, pipeline_kwargs, region, prefill ...
 
     Raises:
         InputError: for anything wrong with the picture, the map or a setting.
@@ -65,7 +65,7 @@ def edit(
 
 
 def edit_batch(
-    images: Sequence[Any],
+    images: Iterable[Any],
     strengths: Any,
     *,
     prompts: Sequence[str] | None = None,
@@ -80,7 +80,7 @@ def edit_batch(
 
     Args:
         images: as `image` in `edit`, one after the other.
-        strengths: a list with one for each picture, or one for all; each as `strength` in `edit`.
+        strengths: a list or tuple of maps, or one for all, as `strength` in `edit`.
         prompts: one for each picture, for a pipeline.
         seeds: one for each picture; by default `seed` for all.
         on_progress: as in `edit`.
@@ -90,12 +90,15 @@ def edit_batch(
         InputError: for lists of different lengths, and as `edit`.
     """
     size = settings.pop("batch_size", 4)
-    if not isinstance(strengths, list):
+    images = list(images)
+    if not isinstance(strengths, list | tuple):
         strengths = [strengths] * len(images)
     own: dict[str, Sequence[Any]] = {"strength": strengths}
     own |= {} if prompts is None else {"prompt": prompts}
     own |= {} if seeds is None else {"seed": seeds}
     for name, values in own.items():
+        if isinstance(values, str):
+            raise InputError(f"{name}s is one text: give a list, or {name}= for all")
         if len(values) != len(images):
             raise InputError(
                 f"{name}s has {len(values)} entries for {len(images)} pictures: give one for each"
@@ -240,7 +243,7 @@ def fan(
 
     Args:
         image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
-        strengths: factors in [0, 1] of the map; one result for each.
+        strengths: factors in (0, 1] of the map; one result for each.
         strength: the map, as in `edit`.
         invert: white = keep.
         on_progress, settings: as in `edit`.

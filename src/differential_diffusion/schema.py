@@ -135,7 +135,8 @@ class PromptedRequest(Request):
             overpower the prompt: "mean" colour of what is around, "noise" of these colours,
             "coarse" continuation of the surroundings, the bundled "prior"'s filling, or "none".
         fade_below: strength below which the result fades into the original, from 0 on.
-        border: pixels over which the result fades into what is kept; 0 for a hard border.
+        border: pixels over which the result fades into what is kept, fewer the stronger the edit
+            and none where it is complete; 0 for a hard border.
         exact: keep what has strength 0 bit for bit; without it, it goes through the pipeline too.
         compat: "published" for the loop of the paper's code, in which a pixel moves one step more.
         skip_idle: leave out the steps in which no pixel moves.

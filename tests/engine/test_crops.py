@@ -42,13 +42,12 @@ def test_every_active_pixel_is_in_one_crop_with_its_context(
         active |= disc(height, width, int(y), int(x), int(radius))
     crops = crops_over(active, context, 8, least)
     covered = torch.zeros(height, width, dtype=torch.int)
-    for crop in crops:
-        top, left, bottom, right = crop.window
+    for top, left, bottom, right in crops:
         assert 0 <= top < bottom <= height
         assert 0 <= left < right <= width
-        assert crop.mine.shape == (bottom - top, right - left)
-        covered[top:bottom, left:right] += crop.mine
-        ys, xs = crop.mine.nonzero(as_tuple=True)
+        mine = active[top:bottom, left:right]
+        covered[top:bottom, left:right] += mine
+        ys, xs = mine.nonzero(as_tuple=True)
         near = [
             (int(ys.min()), top, 0),
             (int(xs.min()), left, 0),
@@ -63,13 +62,37 @@ def test_every_active_pixel_is_in_one_crop_with_its_context(
     assert torch.equal(covered, active.int())
 
 
+def test_one_area_is_never_cut_in_two() -> None:
+    """A diagonal band and a ring, which boxes of their parts would cover with less."""
+    rows, columns = torch.meshgrid(torch.arange(2048), torch.arange(2048), indexing="ij")
+    band = (rows - columns).abs() < 40
+    assert crops_over(band, 64, 8) == [(0, 0, 2048, 2048)]
+    distance = ((rows - 900) ** 2 + (columns - 900) ** 2).sqrt()
+    ring = (distance - 500).abs() < 30
+    assert len(crops_over(ring, 64, 8)) == 1
+    apart = disc(2048, 2048, 300, 300, 50) | disc(2048, 2048, 1700, 1700, 50)
+    assert len(crops_over(apart, 64, 8)) == 2
+
+
+def test_many_specks_are_gathered_into_areas() -> None:
+    """To weigh every pair of thousands would take minutes."""
+    rng = np.random.default_rng(0)
+    active = torch.zeros(6000, 8000, dtype=torch.bool)
+    for y, x in rng.integers(0, (2990, 3990), (3000, 2)):
+        active[y : y + 3, x : x + 3] = True
+    crops = crops_over(active, 0, 8, 64)
+    assert 1 <= len(crops) <= 100
+    held = sum(int(active[w.top : w.bottom, w.left : w.right].sum()) for w in crops)
+    assert held == int(active.sum())
+
+
 def test_a_small_edit_is_a_small_crop_and_a_wide_one_the_whole() -> None:
     small = crops_over(disc(1024, 1024, 500, 300, 60), 64, 8)
-    assert [(c.window.height, c.window.width) for c in small] == [(256, 256)]
+    assert [(window.height, window.width) for window in small] == [(256, 256)]
     far = crops_over(disc(1024, 1024, 100, 100, 40) | disc(1024, 1024, 900, 900, 40), 64, 8)
     assert len(far) == 2
     wide = crops_over(torch.ones(1024, 1024, dtype=torch.bool), 64, 8)
-    assert [tuple(c.window) for c in wide] == [(0, 0, 1024, 1024)]
+    assert wide == [(0, 0, 1024, 1024)]
     assert crops_over(torch.zeros(64, 64, dtype=torch.bool), 64, 8) == []
 
 
@@ -181,6 +204,21 @@ def test_what_lies_over_the_picture_is_mirrored_with_it(kind: str) -> None:
     np.testing.assert_array_equal(
         np.asarray(made.image), np.asarray(whole.image.crop((0, 0, 76, 60)))
     )
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_every_area_ends_edited_and_by_noise_of_its_own(exact: bool) -> None:
+    image = np.full((300, 700, 3), 90, np.uint8)
+    strength = np.zeros((300, 700), np.float32)
+    strength[100:164, 100:164] = strength[100:164, 548:612] = 1
+    given: dict[str, Any] = {"model": FAMILIES["sd1"](), "prompt": "a barn", "steps": 4}
+    made = dd.edit(image, strength, exact=exact, **given).image
+    first, second = made[100:164, 100:164], made[100:164, 548:612]
+    for part in (first, second):
+        assert np.abs(part.astype(int) - 90).mean() > 10
+    assert np.abs(first.astype(int) - second).mean() > 5
+    again = dd.edit(image, strength, exact=exact, **given).image
+    np.testing.assert_array_equal(made, again)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])

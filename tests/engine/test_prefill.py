@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import differential_diffusion as dd
+from differential_diffusion.errors import InputError
 from differential_diffusion.models import PipelineModel
 
 from ..pipelines import FAMILIES
@@ -73,3 +74,24 @@ def test_a_hole_over_everything_is_grey_of_nothing() -> None:
     for how in ("mean", "coarse"):
         made = dd.edit(torch.rand(3, 32, 32), 1.0, model=model, prefill=how).image
         torch.testing.assert_close(made, torch.full((3, 32, 32), 0.5))
+
+
+def test_a_fan_compares_edits_of_one_filled_picture() -> None:
+    image, strength = scene()
+    model = Mirror("mirror", FAMILIES["sd1"]())
+    made = dd.fan(image, (0.3, 1.0), strength=strength, model=model, prefill="mean")
+    for result in made:
+        np.testing.assert_allclose(
+            result.image[strength == 1], shown("mean")[strength == 1], atol=1e-6
+        )
+        np.testing.assert_array_equal(result.image[strength < 1], image[strength < 1])
+
+
+def test_a_map_without_a_hole_is_refused() -> None:
+    image, strength = scene()
+    model = Mirror("mirror", FAMILIES["sd1"]())
+    with pytest.raises(InputError, match="nowhere 1, so that there is no hole"):
+        dd.edit(image, 0.9 * strength, model=model, prefill="mean")
+    nearly = np.rint(254 * strength).astype(np.uint8)  # what JPEG makes of white
+    filled = dd.edit(image, nearly, model=model, prefill="mean").image
+    assert not np.array_equal(filled[strength == 1], image[strength == 1])

@@ -29,14 +29,40 @@ def test_kept_pixels_are_the_originals_and_others_lie_between(
     assert torch.equal(out[kept], image[kept])
 
 
-def test_a_hard_border_is_hard_and_a_soft_one_is_linear_in_the_distance() -> None:
-    strength = torch.zeros(1, 1, 8, 30)
-    strength[..., 10:] = 1
-    assert torch.equal(fade_weight(strength, 0.1, 0), strength)
-    soft = fade_weight(strength, 0.1, 4)[0, 0, 4]
-    torch.testing.assert_close(soft[9:16], torch.tensor([0, 0.2, 0.4, 0.6, 0.8, 1, 1]))
-    small = fade_weight(torch.full((1, 1, 8, 8), 0.05), 0.1, 4)
-    torch.testing.assert_close(small, torch.full_like(small, 0.5))
+def test_the_border_is_linear_in_the_distance_and_narrows_with_strength() -> None:
+    for value, expected in (
+        (1.0, [0, 1, 1, 1, 1, 1, 1]),
+        (0.5, [0, 1 / 3, 2 / 3, 1, 1, 1, 1]),
+        (0.25, [0, 0.25, 0.5, 0.75, 1, 1, 1]),
+    ):
+        strength = torch.zeros(1, 1, 8, 30)
+        strength[..., 10:] = value
+        assert torch.equal(fade_weight(strength, 0.1, 0), (strength > 0).float())
+        soft = fade_weight(strength, 0.1, 4)[0, 0, 4]
+        torch.testing.assert_close(soft[9:16], torch.tensor(expected, dtype=torch.float32))
+
+
+def test_what_may_barely_change_fades_unless_nothing_is_kept() -> None:
+    small = torch.full((1, 1, 8, 8), 0.05)
+    assert torch.equal(fade_weight(small, 0.1, 4), torch.ones_like(small))
+    small[..., 0, 0] = 0
+    weight = fade_weight(small, 0.1, 0)
+    torch.testing.assert_close(weight[..., 1:], torch.full((1, 1, 8, 7), 0.5))
+
+
+def test_nothing_of_what_filled_a_hole_shows_at_its_edge() -> None:
+    image = torch.zeros(1, 3, 40, 40)
+    image[..., 15:25, 15:25] = -1  # what is to disappear
+    hole = (image[:, :1] < 0).float()
+    out = blended(torch.zeros_like(image), image, hole, 0.1, 4)
+    assert torch.equal(out, torch.zeros_like(image))
+
+
+def test_the_result_has_the_colours_of_what_is_kept() -> None:
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    strength = torch.zeros(1, 1, 64, 96)
+    strength[..., 20:40, 30:60] = 1
+    torch.testing.assert_close(blended(image + 0.2, image, strength, 0.1, 4), image)
 
 
 def test_a_shift_of_colour_is_taken_back_by_what_is_kept_around() -> None:

@@ -1,4 +1,4 @@
-"""Several requests of one pipeline, drawn together where they are alike."""
+"""Several edits with one pipeline, drawn together where they are alike."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from ..core.plan import Plan
 from ..core.types import Step
 from ..images import read
 from ..models import PipelineModel
-from ..schema import PromptedRequest
-from ..tasks import TASKS, TaskInput
-from .executor import OnProgress, Progress, as_result, execute, model_of, with_holes_filled
+from ..schema import EditRequest
+from ..tasks import TaskInput
+from ..tasks.edit import edited, plan_edit
+from .executor import (
+    OnProgress,
+    Progress,
+    as_result,
+    averaged,
+    execute,
+    model_of,
+    with_holes_filled,
+)
 from .pipelines import Part, run_on_pipeline
 from .result import Result
 from .run import Counter
@@ -23,24 +30,16 @@ from .run import Counter
 __all__ = ["execute_batch"]
 
 
-class _Planned(Exception):  # it is no error
-    """Carries the plan out of a task that runs it."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
-
-
 def execute_batch(
-    requests: Sequence[PromptedRequest], batch_size: int, on_progress: OnProgress | None = None
+    requests: Sequence[EditRequest], batch_size: int, on_progress: OnProgress | None = None
 ) -> list[Result]:
-    """Carry out requests to one model, whose tasks run it once: edits and fillings.
+    """Carry out edits with one model.
 
     A pipeline draws up to `batch_size` of them at once where size, steps and settings are alike;
     each comes out as it would alone, up to rounding. Other models do one after the other.
 
     Args:
-        requests: to the same model, device and precision.
+        requests: with the same model, device, precision and views.
         batch_size: pictures to draw at once.
         on_progress: called with a `Progress`: of a pipeline, all requests are one run.
 
@@ -49,14 +48,14 @@ def execute_batch(
     """
     if not requests:
         return []
-    first = requests[0]
-    model = model_of(first)
+    model = model_of(requests[0])
     if not isinstance(model, PipelineModel):
         loaded = {"model": model, "config": None, "device": None, "precision": "auto"}
         return [
             execute(request.model_copy(update=loaded), on_progress=_as_run(index, on_progress))
             for index, request in enumerate(requests, start=1)
         ]
+    averaged(model, requests[0].views)  # which a pipeline cannot be
     started = time.perf_counter()
     counters = [Counter() for _ in requests]
 
@@ -71,32 +70,17 @@ def execute_batch(
     with torch.no_grad():
         pictures = [read(request.image) for request in requests]
         sources = [TaskInput(p.tensor(), p.is_grey, model.channels) for p in pictures]
-        plans = [with_holes_filled(_plan(*of), model) for of in zip(requests, sources, strict=True)]
-        samples = run_on_pipeline(plans, model, batch_size, count, report)
-        outputs = [
-            TASKS[request.task].perform(request, source, lambda plan, made=made: made)
-            for request, source, made in zip(requests, sources, samples, strict=True)
+        plans = [
+            with_holes_filled(plan_edit(*of), model) for of in zip(requests, sources, strict=True)
         ]
+        samples = run_on_pipeline(plans, model, batch_size, count, report)
     seconds = (time.perf_counter() - started) / len(requests)
     return [
-        as_result(request, picture, output, seconds, counter.evaluations)
-        for request, picture, output, counter in zip(
-            requests, pictures, outputs, counters, strict=True
+        as_result(request, picture, edited(request, plan, made), seconds, counter.evaluations)
+        for request, picture, plan, made, counter in zip(
+            requests, pictures, plans, samples, counters, strict=True
         )
     ]
-
-
-def _plan(request: PromptedRequest, source: TaskInput) -> Plan:
-    """What the request's task would run."""
-
-    def run(plan: Plan) -> Tensor:
-        raise _Planned(plan)
-
-    try:
-        TASKS[request.task].perform(request, source, run)
-    except _Planned as planned:
-        return planned.plan
-    raise TypeError(f"the task '{request.task}' runs no model")
 
 
 def _as_run(index: int, on_progress: OnProgress | None) -> OnProgress | None:

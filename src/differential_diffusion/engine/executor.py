@@ -56,14 +56,7 @@ def execute(
         InputError: for anything wrong with the picture, the maps or the settings.
     """
     picture = _picture(request)
-    model = model_of(request)
-    if request.views > 1:
-        if not isinstance(model, DenoiserModel):
-            raise InputError(
-                f"views is {request.views}, and the model '{model.name}' has a loop of its own: "
-                "leave views out"
-            )
-        model = model.averaged(request.views)
+    model = averaged(model_of(request), request.views)
     if isinstance(request, GenerateRequest) and isinstance(model, PipelineModel):
         model = text_to_image(model)
     started = time.perf_counter()
@@ -91,6 +84,21 @@ def execute(
         output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views
     return as_result(request, picture, output, time.perf_counter() - started, evaluations)
+
+
+def averaged(model: Model, views: int) -> Model:
+    """The model, its estimates the mean over views of the picture.
+
+    Raises:
+        InputError: for several views with a pipeline.
+    """
+    if views == 1:
+        return model
+    if not isinstance(model, DenoiserModel):
+        raise InputError(
+            f"views is {views}, and the model '{model.name}' has a loop of its own: leave it out"
+        )
+    return model.averaged(views)
 
 
 def model_of(request: Request) -> Model:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import InputError
 from ..images import read
 from ..schema import EditRequest
 from ..tasks import TaskInput
-from ..tasks.base import strength_tensor
+from ..tasks.edit import plan_edit
 from .batch import execute_batch
-from .executor import OnProgress, model_of
+from .executor import OnProgress, model_of, with_holes_filled
 from .result import Result
 
 __all__ = ["fan_out"]
@@ -23,19 +24,30 @@ def fan_out(
 
     Args:
         request: the edit.
-        factors: in [0, 1].
+        factors: in (0, 1].
         on_progress: called with a `Progress`; each edit is a run, but of a pipeline all are one.
 
     Raises:
         InputError: as `execute`, and for factors that are none.
     """
-    if not factors or not all(0 <= factor <= 1 for factor in factors):
-        raise InputError(f"strengths is {list(factors)}: give numbers in [0, 1]")
-    picture = read(request.image)
-    source = TaskInput(picture.tensor(), picture.is_grey)
-    whole = strength_tensor(request.strength, source, invert=request.invert)[0, 0].numpy()
-    loaded = {"model": model_of(request), "config": None, "device": None, "precision": "auto"}
-    fixed = {**loaded, "image": picture, "invert": False}
+    if not factors or not all(0 < factor <= 1 for factor in factors):
+        raise InputError(f"strengths is {list(factors)}: give numbers in (0, 1]")
+    picture, model = read(request.image), model_of(request)
+    source = TaskInput(picture.tensor(), picture.is_grey, model.channels)
+    plan = plan_edit(request, source)
+    filled = with_holes_filled(plan, model).image
+    fixed: dict[str, Any] = {
+        "model": model,
+        "config": None,
+        "device": None,
+        "precision": "auto",
+        "invert": False,
+        "image": picture,
+    }
+    if filled is not plan.image:  # a weaker edit would leave the hole as it is
+        unchanged = (filled == plan.image).all(1)[0].numpy()
+        fixed |= {"image": picture.replaced(filled[0], unchanged), "prefill": "none"}
+    whole = plan.strength[0, 0].numpy()
     requests = [
         request.model_copy(update={**fixed, "strength": factor * whole}) for factor in factors
     ]

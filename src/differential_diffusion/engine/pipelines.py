@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.noise import Window
+from ..core.noise import Window, derive_seed
 from ..core.plan import OnStep, Plan
 from ..core.types import Step
 from ..models import PipelineModel
 from ..models.aligned import cut
 from ..models.pipeline_settings import PipelineSettings, read_pictures
-from .crops import CONTEXT, Crop, crops_over
+from .crops import CONTEXT, crops_over
 from .regions import crop_map, cropped
 
 __all__ = ["Part", "run_on_pipeline"]
@@ -87,29 +87,37 @@ def run_on_pipeline(
 
 
 def _parts(plan: Plan, model: PipelineModel, index: int, result: Tensor) -> list[Part]:
-    """The plan's crops, for each seed."""
+    """The plan's crops, for each seed; further crops have seeds of their own.
+
+    With one seed for all, crops of one size would be filled alike.
+    """
     size = plan.image.shape[-2], plan.image.shape[-1]
     options = {name: value for name, value in plan.options.items() if name not in OURS}
     arguments = read_pictures(options.pop("pipeline_kwargs", {}))
     parts = []
-    for crop in _crops(plan, model):
-        given = {**options, "pipeline_kwargs": cut(arguments, size, crop.window)}
-        part = replace(cropped(plan, crop.window), options=given)
-        part = replace(part, strength=torch.where(crop.mine, part.strength, 0.0))
+    for number, window in enumerate(_windows(plan, model)):
+        given = {**options, "pipeline_kwargs": cut(arguments, size, window)}
+        part = replace(cropped(plan, window), options=given)
         _, strength = model.latent_plan(part.strength, part.steps, PipelineSettings(**given))
-        into = crop_map(result, crop.window)
+        into = crop_map(result, window)
         parts += [
-            Part(replace(part, seeds=(seed,)), crop.window, index, into[sample], strength)
+            Part(
+                replace(part, seeds=(derive_seed(seed, number) if number else seed,)),
+                window,
+                index,
+                into[sample],
+                strength,
+            )
             for sample, seed in enumerate(plan.seeds)
         ]
     return parts
 
 
-def _crops(plan: Plan, model: PipelineModel) -> list[Crop]:
+def _windows(plan: Plan, model: PipelineModel) -> list[Window]:
     height, width = plan.image.shape[-2:]
-    active = (plan.strength > 0).expand(1, 1, height, width)[0, 0]
     if plan.options.get("region", "auto") == "whole":
-        return [Crop(Window(0, 0, height, width), active)]
+        return [Window(0, 0, height, width)]
+    active = (plan.strength > 0).expand(1, 1, height, width)[0, 0]
     least = plan.options.get("crop_size") or model.native_side
     return crops_over(active, plan.options.get("context", CONTEXT), model.multiple, least)
 

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from ..core.noise import PositionalNoise, derive_seed
+from ..errors import InputError
 from ..schema import InpaintRequest, build
 
 __all__ = ["prefilled"]
 
 _COARSE, _RING = 256, 32
+_FULL = 253.5 / 255  # what a lossy file makes of white
 _STREAM = 7
 
 
@@ -33,10 +35,16 @@ def prefilled(
             the surroundings carried on inwards; "prior", the bundled model's filling.
         seed: of noise and of the prior.
         mend: carries an inpainting request out.
+
+    Raises:
+        InputError: if there is no hole.
     """
-    hole = (strength >= 1).expand(1, 1, *image.shape[-2:])
+    hole = (strength >= _FULL).expand(1, 1, *image.shape[-2:])
     if not bool(hole.any()):
-        return image
+        raise InputError(
+            f"prefill is '{how}', and the map is nowhere 1, so that there is no hole to fill: "
+            "leave it out, or raise the map"
+        )
     return torch.where(hole, _filling(image, hole, how, seed, mend), image)
 
 

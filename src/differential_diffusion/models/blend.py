@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["blended", "fade_weight", "matched_colours"]
@@ -20,21 +21,25 @@ _FEWEST = 64
 def fade_weight(strength: Tensor, fade_below: float, border: int) -> Tensor:
     """How much of the result a pixel takes, in [0, 1]: 0 exactly where strength is 0.
 
-        w = min(1, s / fade_below) · min(1, d / (border + 1))
+        w = min(1, s / fade_below) · min(1, d / (1 + border (1 - s)))
 
-    with d the distance to the nearest pixel of strength 0.
+    with d the distance to the nearest pixel of strength 0; without any, w = 1. A pixel that may
+    change completely owes nothing to the original, which may be what is to disappear: the border
+    is the narrower, the stronger the edit.
 
     Args:
         strength: (B,1,H,W) in [0, 1].
         fade_below: strength from which on the result stands alone; 0 for no fading.
         border: pixels to fade over beside what is kept; 0 for a hard border.
     """
+    if not bool((strength == 0).any()):
+        return torch.ones_like(strength)
     weight = (strength / fade_below).clamp(max=1) if fade_below else (strength > 0).float()
-    if border and bool((strength == 0).any()):
+    if border:
         moving = (strength > 0).cpu().numpy().astype(np.uint8)
         near = [cv2.distanceTransform(one, cv2.DIST_L2, cv2.DIST_MASK_5) for one in moving[:, 0]]
         distance = torch.from_numpy(np.stack(near))[:, None].to(weight)
-        weight = weight * (distance / (border + 1)).clamp(max=1)
+        weight = weight * (distance / (1 + border * (1 - strength))).clamp(max=1)
     return weight
 
 
@@ -49,7 +54,8 @@ def matched_colours(made: Tensor, original: Tensor, strength: Tensor) -> Tensor:
         strength: (B,1,H,W).
     """
     kept = (strength == 0).float()
-    near = torch.nn.functional.max_pool2d(1 - kept, 2 * _RING + 1, stride=1, padding=_RING)
+    rows = F.max_pool2d(1 - kept, (2 * _RING + 1, 1), stride=1, padding=(_RING, 0))
+    near = F.max_pool2d(rows, (1, 2 * _RING + 1), stride=1, padding=(0, _RING))
     ring = kept * near
     count = ring.sum((2, 3), keepdim=True)
     shift = (ring * (original - made)).sum((2, 3), keepdim=True) / count.clamp(min=1)

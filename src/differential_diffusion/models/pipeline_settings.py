@@ -37,7 +37,7 @@ class PipelineSettings:
         guidance_scale: as the pipeline takes it; its own default if None.
         pipeline_kwargs: any other argument of the pipeline's call.
         fade_below: strength below which the result fades into the original.
-        border: pixels over which it fades into what is kept.
+        border: pixels over which it fades into what is kept, see `blend.fade_weight`.
         compat: "published" for the published loop, in which a pixel moves one step more.
         skip_idle: leave out the steps in which no pixel moves.
         warmup_steps: idle steps to do all the same, for schedulers that remember their history.
