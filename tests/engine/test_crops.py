@@ -13,8 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 import differential_diffusion as dd
+from differential_diffusion.core.noise import Window
 from differential_diffusion.engine.crops import crops_over
 from differential_diffusion.models import PipelineModel
+from differential_diffusion.models.aligned import cut
 
 from ..pipelines import FAMILIES
 
@@ -158,13 +160,14 @@ def as_given(control: Image.Image, kind: str) -> Any:
     pixels = np.asarray(control, np.float32) / 255
     return {
         "pil": control,
+        "palette": control.quantize(200),
         "array": pixels[None],
         "tensor": torch.from_numpy(pixels).permute(2, 0, 1)[None],
         "small": control.resize((150, 130), Image.Resampling.NEAREST),
     }[kind]
 
 
-@pytest.mark.parametrize("kind", ["pil", "array", "tensor", "small"])
+@pytest.mark.parametrize("kind", ["pil", "palette", "array", "tensor", "small"])
 def test_what_lies_over_the_picture_is_cut_with_it(kind: str) -> None:
     """A ControlNet's picture belongs to the whole, whichever part of it the pipeline sees."""
     image, control = textured(260, 300, 0), textured(260, 300, 1)
@@ -172,6 +175,8 @@ def test_what_lies_over_the_picture_is_cut_with_it(kind: str) -> None:
     given = as_given(control, kind)
     part = (136, 0, 264, 128)  # the crop: left, top, right, bottom
     made = dd.edit(image, strength, **CONTROLLED, pipeline_kwargs={"control_image": given})
+    if kind == "palette":
+        control, kind = given.convert("RGB"), "pil"
     if kind == "small":
         control = given.resize((300, 260), Image.Resampling.LANCZOS)
         kind = "pil"
@@ -189,6 +194,15 @@ def test_what_lies_over_the_picture_is_cut_with_it(kind: str) -> None:
         pipeline_kwargs={"control_image": textured(128, 128, 2)},
     )
     assert not np.array_equal(np.asarray(other.image), np.asarray(alone.image))
+
+
+def test_masks_of_an_ip_adapter_are_cut_too() -> None:
+    masks = torch.arange(2 * 40 * 60.0).view(1, 2, 40, 60)
+    given = {"cross_attention_kwargs": {"ip_adapter_masks": [masks], "scale": 0.5}}
+    part = cut(given, (40, 60), Window(8, 16, 24, 48))["cross_attention_kwargs"]
+    assert torch.equal(part["ip_adapter_masks"][0], masks[..., 8:24, 16:48])
+    assert part["scale"] == 0.5
+    assert given["cross_attention_kwargs"]["ip_adapter_masks"] == [masks]
 
 
 @pytest.mark.parametrize("kind", ["pil", "array", "tensor"])

@@ -19,8 +19,8 @@ from ..core.noise import Window
 
 __all__ = ["ALIGNED", "cut", "mirrored_to"]
 
-ALIGNED = ("control_image", "depth_map")
-"""Arguments that Diffusers' pipelines resize to the picture's size."""
+ALIGNED = ("control_image", "depth_map", "ip_adapter_masks")
+"""Arguments, or entries of arguments, that Diffusers' pipelines bring to the picture's size."""
 
 OnPixels = Callable[[Tensor], Tensor]
 
@@ -50,10 +50,13 @@ def mirrored_to(
 def _fitted(
     arguments: Mapping[str, Any], size: tuple[int, int], change: OnPixels
 ) -> dict[str, Any]:
-    return {
-        name: _changed(value, size, change) if name in ALIGNED else value
-        for name, value in arguments.items()
-    }
+    fitted = {}
+    for name, value in arguments.items():
+        if name in ALIGNED:
+            fitted[name] = _changed(value, size, change)
+        else:
+            fitted[name] = _fitted(value, size, change) if isinstance(value, dict) else value
+    return fitted
 
 
 def _changed(value: Any, size: tuple[int, int], change: OnPixels) -> Any:
@@ -61,6 +64,7 @@ def _changed(value: Any, size: tuple[int, int], change: OnPixels) -> Any:
         return [_changed(one, size, change) for one in value]
     if isinstance(value, Image.Image):
         height, width = size
+        value = value if value.mode == "L" else value.convert("RGB")  # of a palette, the colours
         if value.size != (width, height):
             value = value.resize((width, height), Image.Resampling.LANCZOS)
         return Image.fromarray(_changed(np.asarray(value), size, change))
