@@ -13,6 +13,10 @@ from typer.testing import CliRunner
 
 import differential_diffusion as dd
 from differential_diffusion.cli import app
+from differential_diffusion.cli.film import Film
+from differential_diffusion.images import read
+
+from ..pipelines import FAMILIES
 
 
 @pytest.fixture
@@ -100,3 +104,35 @@ def test_bad_input_is_one_sentence(folder: Path, arguments: tuple[str, ...], sai
     assert done.exit_code == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_film_of_a_pipeline_shows_every_crop_and_keeps_what_is_kept() -> None:
+    image = np.full((200, 480, 3), 90, np.uint8)
+    strength = np.zeros((200, 480), np.float32)
+    strength[80:120, 40:80] = strength[80:120, 400:440] = 1
+    film = Film(read(image))
+    made = dd.edit(
+        image,
+        strength,
+        model=FAMILIES["sd1"](),
+        prompt="a barn",
+        steps=4,
+        samples=2,
+        batch_size=4,
+        on_step=film,
+    )
+    film.end(read(made.image))
+    assert [name for name, _ in film.frames] == [
+        "before", *(f"step {k}" for k in (1, 1, 2, 2, 3, 3, 4, 4)), "after",
+    ]  # fmt: skip
+    for _, frame in film.frames:
+        np.testing.assert_array_equal(frame[strength == 0], image[strength == 0])
+    *_, (_, ended), (_, after) = film.frames
+    np.testing.assert_array_equal(after, np.asarray(made.image))
+    for columns in (slice(40, 80), slice(400, 440)):
+        part = ended[80:120, columns].astype(int)
+        assert np.abs(part - 90).mean() > 5
+        shift = after[80:120, columns].astype(int) - part  # the result's colours are matched
+        inside = (part > 0) & (after[80:120, columns] > 0)
+        for channel in range(3):
+            assert shift[..., channel][inside[..., channel]].std() < 3

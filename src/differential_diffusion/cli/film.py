@@ -30,13 +30,10 @@ class Film:
         self.now = rgb(source)
         self.frames = [("before", self._small())]
         self._done: set[Window | None] = set()
-        self._running: Window | None = None
 
     def __call__(self, step: Step) -> None:
         """An `on_step`: adds a frame, of a long run only every few."""
-        if step.index == 0:
-            self._running = step.window
-        if self._running in self._done:
+        if step.window in self._done:
             return  # a further sample
         every = math.ceil(step.count / _MOST)
         last = step.index == step.count - 1
@@ -44,7 +41,7 @@ class Film:
             self._place(step)
             self.frames.append((f"step {step.index + 1}", self._small()))
         if last:
-            self._done.add(self._running)
+            self._done.add(step.window)
 
     def _place(self, step: Step) -> None:
         estimate = step.denoised if step.decode is None else step.decode(step.denoised)
@@ -54,6 +51,11 @@ class Film:
         pixels = levels.permute(1, 2, 0).numpy().astype(np.uint8)
         self.now = self.now.copy()
         self.now[top:bottom, left:right] = pixels[: bottom - top, : right - left]
+
+    def end(self, result: Picture) -> None:
+        """Adds what came of it in the end."""
+        self.now = rgb(result)
+        self.frames.append(("after", self._small()))
 
     def _small(self) -> Pixels:
         height, width = self.now.shape[:2]

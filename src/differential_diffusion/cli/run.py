@@ -209,6 +209,7 @@ def written(
 ) -> tuple[dict[str, Any], str]:
     """Write a result's files: its record, and a line that says it."""
     if film is not None and target.film is not None:
+        film.end(result.pictures[0])
         film.save(target.film)
     results = result.pictures if result.request.estimate == "sample" else (result.picture,)
     files = target.outputs(len(results))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ..models.pipeline_settings import PipelineSettings, read_pictures
 from .crops import CONTEXT, crops_over
 from .regions import crop_map, cropped
 
-__all__ = ["Part", "run_on_pipeline"]
+__all__ = ["Part", "run_on_pipeline", "steps_of"]
 
 OURS = ("region", "context", "crop_size", "prefill", "batch_size")
 """Options that are none of the pipeline's."""
@@ -84,6 +85,26 @@ def run_on_pipeline(
     if on_fraction is not None:
         on_fraction(1.0)
     return results
+
+
+def steps_of(parts: Sequence[Part], step: Step) -> Iterator[Step]:
+    """A step of several parts as that of each: of the first sample, where several are drawn."""
+    seen: set[tuple[int, Window]] = set()
+    for k, part in enumerate(parts):
+        if (part.index, part.window) in seen:
+            continue
+        seen.add((part.index, part.window))
+        x, denoised = step.x[k : k + 1], step.denoised[k : k + 1]
+        decode = partial(_decoded, part.plan, step.decode)
+        yield replace(step, x=x, denoised=denoised, window=part.window, decode=decode)
+
+
+def _decoded(plan: Plan, decode: Callable[[Tensor], Tensor] | None, latents: Tensor) -> Tensor:
+    """Pixels of a step, what is kept as it was."""
+    if decode is None:
+        return plan.image
+    height, width = plan.image.shape[-2:]
+    return torch.where(plan.strength > 0, decode(latents)[..., :height, :width], plan.image)
 
 
 def _parts(plan: Plan, model: PipelineModel, index: int, result: Tensor) -> list[Part]:

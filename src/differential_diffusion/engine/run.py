@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from ..core.noise import PositionalNoise, Window
 from ..core.plan import OnStep, Plan
 from ..core.types import Step
 from ..models import DenoiserModel, Model, PipelineModel
-from .pipelines import run_on_pipeline
+from .pipelines import Part, run_on_pipeline, steps_of
 from .regions import RegionalDenoiser, bounding, crop_map, cropped, windows_over, with_halo
 
 
@@ -84,22 +84,23 @@ def run_plan(
         counter: adds up evaluations.
     """
     counter = counter or Counter()
-
-    def listen(step: Step, window: Window) -> None:
-        counter.add(step)
-        if on_step is not None:
-            on_step(replace(step, window=window))
-
     if isinstance(model, PipelineModel):
+
+        def heard(parts: Sequence[Part], step: Step) -> None:
+            counter.add(step)
+            if on_step is not None:
+                for one in steps_of(parts, step):
+                    on_step(one)
+
         size = plan.options.get("batch_size", 1)
-        return run_on_pipeline(
-            [plan], model, size, lambda parts, step: listen(step, parts[0].window), on_fraction
-        )[0]
+        return run_on_pipeline([plan], model, size, heard, on_fraction)[0]
     meter = _Meter(len(plan.seeds), on_fraction)
 
     def stepped(step: Step) -> None:
+        counter.add(step)
         meter.stepped(step)
-        listen(step, box)
+        if on_step is not None:
+            on_step(replace(step, window=box))
 
     height, width = plan.image.shape[-2:]
     box = Window(0, 0, height, width)
