@@ -110,13 +110,15 @@ class Request(BaseModel):
                     f"the request's {name} is a {type(value).__name__}, which JSON cannot hold: "
                     "save it to a file and give the path"
                 )
-        try:
-            return self.model_dump_json(indent=2)
-        except ValueError:  # pydantic's PydanticSerializationError is one
-            raise InputError(
-                "a named map of the request has a parameter that JSON cannot hold: use plain "
-                "numbers, texts and lists"
-            ) from None
+        for name in type(self).model_fields:
+            try:
+                self.model_dump_json(include={name})
+            except ValueError:  # pydantic's PydanticSerializationError is one
+                raise InputError(
+                    f"the request's {name} holds something that JSON cannot say: use plain "
+                    "numbers, texts and lists, and the paths of files"
+                ) from None
+        return self.model_dump_json(indent=2)
 
 
 class PromptedRequest(Request):

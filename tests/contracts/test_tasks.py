@@ -60,7 +60,7 @@ def test_requests_travel_as_json_unless_they_hold_objects(name: str) -> None:
         paths["noise_level_8bit"] = 12.5
     request: Request = build(TASKS[name].request, image="x.png", seed=7, **paths)
     assert TASKS[name].request.model_validate_json(request.to_json()) == request
-    with pytest.raises(InputError, match="JSON cannot hold"):
+    with pytest.raises(InputError, match="JSON cannot"):
         build(TASKS[name].request, image=np.zeros((2, 2)), **paths).to_json()
 
 
@@ -76,7 +76,7 @@ def test_a_named_map_travels_as_json() -> None:
     assert EditRequest.model_validate_json(request.to_json()) == request
     assert build(EditRequest, image="x.png", strength=spec.model_dump()) == request
     odd = MapSpec(source="boxes", params={"boxes": object()})
-    with pytest.raises(InputError, match="JSON cannot hold"):
+    with pytest.raises(InputError, match="JSON cannot"):
         build(EditRequest, image="x.png", strength=odd).to_json()
 
 

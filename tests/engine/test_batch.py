@@ -148,4 +148,14 @@ def test_lists_of_other_lengths_are_refused() -> None:
         dd.edit_batch([picture(0), picture(1)], [0.5])
     with pytest.raises(InputError, match="seeds has 3 entries for 1 pictures"):
         dd.edit_batch([picture(0)], 0.5, seeds=[1, 2, 3])
+    with pytest.raises(InputError, match="prompts is one text"):
+        dd.edit_batch([picture(0)], 0.5, prompts="a barn")
     assert dd.edit_batch([], 0.5) == []
+
+
+def test_what_edit_refuses_a_batch_refuses() -> None:
+    given: dict[str, Any] = {"model": pipeline("sd1"), "prompt": "a barn", "views": 2}
+    with pytest.raises(InputError, match="views is 2"):
+        dd.edit(picture(0), 0.5, **given)
+    with pytest.raises(InputError, match="views is 2"):
+        dd.edit_batch([picture(0)], 0.5, **given)

@@ -51,8 +51,12 @@ def load_pipeline(
         elif config is not None:
             raise InputError(f"'{reference}' is no single file, and takes no config=: leave it out")
         else:
+            if path.is_dir():
+                _check_class(path)
             place = str(path) if path.is_dir() else reference
-            pipeline = _class_for(place)(place, use_safetensors=True, **options)
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                place, use_safetensors=True, **options
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
@@ -146,19 +150,16 @@ def _missing(pipeline: Any) -> list[str]:
     return [name for name in _NEEDED if name not in known]
 
 
-def _class_for(place: str) -> Any:
-    """What loads the pipeline there: the image-to-image twin of its class, or the class itself."""
-    diffusers = _diffusers()
-    automatic = diffusers.AutoPipelineForImage2Image
-    if not (Path(place) / INDEX_FILE).is_file():
-        return automatic.from_pretrained
-    named = kind_of(Path(place))
+def _check_class(folder: Path) -> None:
+    """That the class a folder names is there, with what it needs."""
+    diffusers, named = _diffusers(), kind_of(folder)
     kind = getattr(diffusers, named, None)
     if kind is None:
-        raise InputError(f"'{place}' is a {named}, which Diffusers {diffusers.__version__} lacks")
-    known = inspect.signature(kind.__call__).parameters
-    fits = all(n in known or (n == "image" and "video" in known) for n in _NEEDED)
-    return kind.from_pretrained if fits else automatic.from_pretrained
+        raise InputError(f"'{folder}' is a {named}, which Diffusers {diffusers.__version__} lacks")
+    if needed := getattr(kind, "_backends", None):  # a stand-in for what could not be imported
+        raise InputError(
+            f"{named} needs the packages {', '.join(needed)}: install those that are missing"
+        )
 
 
 def _from_single_file(path: Path, config: Path | None, options: dict[str, Any]) -> Any:
