@@ -149,6 +149,22 @@ def test_pndm_repeats_timesteps_and_each_keeps_its_level() -> None:
     assert torch.equal(constant[-1], expected)
 
 
+def test_timesteps_may_be_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flow schedules cut to whole numbers: shifted by 12, the first two of 100 are 999."""
+    built, asked = FAMILIES["sd1"](), []
+    built.scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=12.0
+    )
+    held = LatentPlan.held
+    monkeypatch.setattr(LatentPlan, "held", lambda self, k: asked.append(k) or held(self, k))
+    PipelineModel("sd", built).sample(
+        picture(), halves(0.02, 0.04), (4,), 100, PipelineSettings(**PROMPT)
+    )
+    timesteps = built.scheduler.timesteps.tolist()
+    assert len(timesteps) == 100 > len(set(timesteps))
+    assert asked == [97, 98, 99]
+
+
 def test_the_last_step_is_pinned_where_strength_is_0() -> None:
     """The published loop lets kept cells drift in the last step."""
     built, strength = pipeline(DDIMScheduler), halves(0, 1)

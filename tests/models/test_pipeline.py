@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -17,10 +18,10 @@ from differential_diffusion.models.latent_plan import LatentPlan
 from differential_diffusion.models.pipeline import PipelineModel, PipelineSettings
 from differential_diffusion.models.pipeline_load import wrap_pipeline
 
-from ..pipelines import CALLS, FAMILIES, arguments
+from ..pipelines import CALLS, FAMILIES, VIDEOS, arguments
 
 STEPS = 4
-EDITING = [name for name, call in CALLS.items() if call.strength and name != "video"]
+EDITING = [name for name, call in CALLS.items() if call.strength and name not in VIDEOS]
 SHORTENED = [name for name in EDITING if name != "lcm"]
 OURS = ("image", "mask_image", "height", "width")
 
@@ -134,9 +135,19 @@ def test_kept_pixels_are_kept_and_a_batch_is_its_parts(family: str) -> None:
     torch.testing.assert_close(both, torch.cat(two), rtol=0, atol=2 / 255)
 
 
-@pytest.mark.parametrize(("family", "largest"), [("sd1", 0.5), ("flux", 0.5), ("inpaint", 1.0)])
+@pytest.mark.parametrize(
+    ("family", "largest"),
+    [
+        ("sd1", 0.5),
+        ("flux", 0.5),
+        ("inpaint", 1.0),
+        ("kandinsky22", 1.0),
+        ("kandinsky22_combined", 1.0),
+        ("kandinsky3", 1.0),
+    ],
+)
 def test_a_batch_may_have_a_map_for_each_picture(family: str, largest: float) -> None:
-    """An inpainting pipeline draws what it is first told of the picture: maps begin alike."""
+    """Inpainting draws what it is first told, Kandinsky in each step: their maps begin alike."""
     images = torch.cat([picture(seed=0), picture(seed=1)])
     strength = torch.cat([largest * ramp(), ramp().flip(-1)])
     both = model(family).sample(images, strength, (1, 2), STEPS, settings(family))
@@ -177,6 +188,40 @@ def test_an_inpainting_unet_is_told_what_moves_in_each_step() -> None:
         expected = vae.encode(known).latent_dist.mode() * vae.config.scaling_factor
         if step:  # the pipeline's own first draw is a sample
             torch.testing.assert_close(told[:, 1:], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:In CPU autocast")
+def test_depth_is_estimated_from_the_picture_as_it_is() -> None:
+    """The pipeline's own feature extractor takes a tensor's [0, 1] for 0 to 255: for black."""
+    target = model("depth")
+    bytes_ = ((picture()[0] + 1) * 127.5).round().byte()
+    given = {
+        "prompt": "a barn",
+        "strength": 0.5,
+        "num_inference_steps": STEPS,
+        "output_type": "pt",
+    }
+
+    def drawn(image: Any) -> Tensor:
+        generator = torch.Generator().manual_seed(5)
+        made: Tensor = target.pipeline(**given, image=image, generator=generator).images
+        return made * 2 - 1
+
+    as_file = drawn(Image.fromarray(bytes_.permute(1, 2, 0).numpy()))
+    dark = drawn(bytes_[None] / 255)
+    image = bytes_[None] / 127.5 - 1
+    made = target.sample(image, constant(0.5), (5,), STEPS, PipelineSettings(prompt="a barn"))
+    torch.testing.assert_close(made, as_file, rtol=0, atol=1e-4)
+    assert (dark - as_file).abs().max() > 0.01
+
+
+def test_the_bars_of_a_combined_pipeline_are_as_they_were() -> None:
+    pipe = FAMILIES["kandinsky22_combined"]()
+    pipe.set_progress_bar_config(disable=True, desc="mine")
+    prompt = PipelineSettings(prompt="a barn", pipeline_kwargs={"prior_num_inference_steps": 2})
+    wrap_pipeline(pipe).sample(picture(), constant(0.25), (0,), STEPS, prompt)
+    for part in (pipe.prior_pipe, pipe.decoder_pipe):
+        assert part._progress_bar_config == {"disable": True, "desc": "mine"}
 
 
 def test_latent_consistency_spreads_its_steps_over_the_largest_strength() -> None:

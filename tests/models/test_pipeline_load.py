@@ -210,5 +210,5 @@ def test_old_pipelines_are_as_they_are_pretended(module: str) -> None:
 
 
 def test_a_folder_of_a_video_pipeline_is_one(tmp_path: Path) -> None:
-    FAMILIES["video"]().save_pretrained(tmp_path)
+    FAMILIES["animatediff"]().save_pretrained(tmp_path)
     assert isinstance(dd.load_model(tmp_path), VideoPipelineModel)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ..pipelines import CALLS, FAMILIES, arguments, realigned
+from ..pipelines import CALLS, FAMILIES, VIDEOS, arguments, realigned
 
 WITH_STRENGTH = [name for name, call in CALLS.items() if call.strength]
 WITH_PROMPT = [name for name in CALLS if name != "ddpm"]
@@ -52,7 +52,7 @@ def run(pipe: Any, name: str, *, which: int = 0, **settings: Any) -> tuple[Tenso
         call["callback_on_step_end"] = keep
     generator = torch.Generator().manual_seed(7)
     made = pipe(**call, generator=generator, output_type="np")
-    return torch.from_numpy(np.asarray(made.frames if name == "video" else made.images)), seen
+    return torch.from_numpy(np.asarray(made.frames if name in VIDEOS else made.images)), seen
 
 
 @cache
@@ -94,9 +94,13 @@ def test_follows_the_picture(name: str) -> None:
     assert (one - other).abs().max() > 0.01 * one.std()
 
 
-def test_follows_the_control_image() -> None:
-    (one, _), pipe = standard("controlnet"), FAMILIES["controlnet"]()
-    other, _ = run(pipe, "controlnet", control_image=picture())
+@pytest.mark.parametrize(
+    "name", ["controlnet", "sdxl_controlnet", "flux_control", "flux_controlnet", "depth"]
+)
+def test_follows_the_control_image(name: str) -> None:
+    (one, _), pipe = standard(name), FAMILIES[name]()
+    shown = {"depth_map": picture()[:, 0]} if name == "depth" else {"control_image": picture()}
+    other, _ = run(pipe, name, **shown)
     assert (one - other).abs().max() > 0.01
 
 

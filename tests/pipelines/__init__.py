@@ -8,8 +8,19 @@ layers, for instance) are drawn too, or else a condition would have no effect.
 for `num_inference_steps`, `strength` (where `CALLS[name].strength`) and `generator`.
 """
 
-from . import flow, stable, unet
-from .calls import CALLS, Call, arguments
+from . import flow, stable, unet, video
+from .calls import CALLS, VIDEOS, Call, arguments
 from .parts import FAMILIES, realigned
 
-__all__ = ["CALLS", "FAMILIES", "Call", "arguments", "flow", "realigned", "stable", "unet"]
+__all__ = [
+    "CALLS",
+    "FAMILIES",
+    "VIDEOS",
+    "Call",
+    "arguments",
+    "flow",
+    "realigned",
+    "stable",
+    "unet",
+    "video",
+]

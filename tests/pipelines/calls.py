@@ -12,7 +12,7 @@ from torch import Tensor
 from .parts import WIDTH
 
 PROMPTS = ("a red barn in the snow", "two blue boats")
-FRAMES = 3
+FRAMES = 9
 
 Keywords = dict[str, Any]
 
@@ -45,6 +45,23 @@ def controlled(image: Tensor) -> Keywords:
     return {"image": image, "control_image": control}
 
 
+def sized_and_controlled(image: Tensor) -> Keywords:
+    return {**controlled(image), **sizes(image)}
+
+
+def deep(image: Tensor) -> Keywords:
+    return {"image": image, "depth_map": drawn(1, *image.shape[-2:], seed=3).sigmoid()}
+
+
+def briefly_prompted(which: int) -> Keywords:
+    return {"prompt": PROMPTS[which], "max_sequence_length": 32}
+
+
+def planned(which: int) -> Keywords:
+    """With few steps of Kandinsky's prior."""
+    return {"prompt": PROMPTS[which], "prior_num_inference_steps": 2}
+
+
 def binned(image: Tensor) -> Keywords:
     """Of its own size, and in any number of steps."""
     own = {"use_resolution_binning": False, "intermediate_timesteps": None}
@@ -52,7 +69,7 @@ def binned(image: Tensor) -> Keywords:
 
 
 def filmed(image: Tensor) -> Keywords:
-    """FRAMES frames that drift to the right, (B,F,3,H,W)."""
+    """FRAMES frames that drift to the right, (B,F,3,H,W): as many as every autoencoder takes."""
     frames = torch.stack([image.roll(4 * k, -1) for k in range(FRAMES)], 1)
     return {"video": frames, **sizes(image)}
 
@@ -70,6 +87,14 @@ def embedded(which: int) -> Keywords:
     return {
         "image_embeds": drawn(1, WIDTH, seed=which),
         "negative_image_embeds": drawn(1, WIDTH, seed=2),
+    }
+
+
+def encoded(which: int) -> Keywords:
+    """Wan's prompt, which it reads only where ftfy is installed."""
+    return {
+        "prompt_embeds": drawn(1, 8, WIDTH, seed=which),
+        "negative_prompt_embeds": drawn(1, 8, WIDTH, seed=2),
     }
 
 
@@ -106,23 +131,35 @@ class Call:
 CALLS = {
     "sd1": Call(),
     "sd2": Call(),
+    "sd1_pag": Call(),
     "sdxl": Call(),
     "sd3": Call(sized, steps=rounded_up),
     "flux": Call(sized, steps=rounded_up),
+    "chroma": Call(sized, briefly_prompted, steps=rounded_up),
     "qwen_image": Call(sized, steps=rounded_up),
     "z_image": Call(sized, steps=rounded_up),
     "sana_sprint": Call(binned, steps=rounded_up),
     "kolors": Call(sized),
     "kandinsky22": Call(sized, embedded),
+    "kandinsky22_combined": Call(sized, planned),
+    "kandinsky3": Call(),
     "lcm": Call(steps=all_of_them),
     "controlnet": Call(controlled),
+    "sdxl_controlnet": Call(controlled),
+    "flux_control": Call(sized_and_controlled, briefly_prompted, rounded_up),
+    "flux_controlnet": Call(sized_and_controlled, briefly_prompted, rounded_up),
+    "depth": Call(deep),
     "inpaint": Call(masked),
     "sdxl_inpaint": Call(masked),
-    "video": Call(filmed),
+    "animatediff": Call(filmed),
+    "wan": Call(filmed, encoded),
+    "cogvideox": Call(filmed, briefly_prompted),
     "ddpm": Call(nothing, nothing, all_of_them, strength=False, callback=False),
     "sd1_text": Call(sizes, steps=all_of_them, strength=False),
     "sdxl_text": Call(sizes, steps=all_of_them, strength=False),
 }
+
+VIDEOS = tuple(name for name, call in CALLS.items() if call.takes is filmed)
 
 
 def arguments(name: str, image: Tensor, which: int = 0) -> Keywords:

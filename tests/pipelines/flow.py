@@ -1,4 +1,4 @@
-"""Flow-matching transformers: Stable Diffusion 3, Flux, Qwen-Image, Z-Image, SANA-Sprint."""
+"""Flow-matching transformers: SD3, Flux, Chroma, Qwen-Image, Z-Image, SANA-Sprint."""
 
 from __future__ import annotations
 
@@ -86,27 +86,76 @@ def sd3() -> Any:
     )
 
 
+FLUX = {
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "joint_attention_dim": WIDTH,
+    "axes_dims_rope": (2, 2, 4),
+    **HEADS,
+}
+
+
+def flux_network(**settings: Any) -> Any:
+    from diffusers import FluxTransformer2DModel
+
+    return FluxTransformer2DModel(
+        **FLUX, pooled_projection_dim=WIDTH, guidance_embeds=True, **settings
+    )
+
+
+def flux_parts() -> dict[str, Any]:
+    return {
+        "scheduler": flow(shift=3.0, use_dynamic_shifting=True),
+        "vae": flow_vae(),
+        "text_encoder": clip(),
+        "tokenizer": clip_tokenizer(),
+        "text_encoder_2": t5(),
+        "tokenizer_2": byte_tokenizer(),
+    }
+
+
 @family
 def flux() -> Any:
-    from diffusers import FluxImg2ImgPipeline, FluxTransformer2DModel
+    from diffusers import FluxImg2ImgPipeline
 
-    transformer = FluxTransformer2DModel(
-        num_layers=1,
-        num_single_layers=1,
-        joint_attention_dim=WIDTH,
-        pooled_projection_dim=WIDTH,
-        guidance_embeds=True,
-        axes_dims_rope=(2, 2, 4),
-        **HEADS,
+    return FluxImg2ImgPipeline(transformer=flux_network(), **flux_parts())
+
+
+@family
+def flux_control() -> Any:
+    """Its transformer sees the control image's latents beside the picture's."""
+    from diffusers import FluxControlImg2ImgPipeline
+
+    transformer = flux_network(in_channels=128, out_channels=64)
+    return FluxControlImg2ImgPipeline(transformer=transformer, **flux_parts())
+
+
+@family
+def flux_controlnet() -> Any:
+    from diffusers import FluxControlNetImg2ImgPipeline, FluxControlNetModel
+
+    control = FluxControlNetModel(**FLUX, pooled_projection_dim=WIDTH, guidance_embeds=True)
+    return FluxControlNetImg2ImgPipeline(
+        transformer=flux_network(), controlnet=control, **flux_parts()
     )
-    return FluxImg2ImgPipeline(
+
+
+@family
+def chroma() -> Any:
+    from diffusers import ChromaImg2ImgPipeline, ChromaTransformer2DModel
+
+    transformer = ChromaTransformer2DModel(
+        **FLUX,
+        approximator_num_channels=8,
+        approximator_hidden_dim=16,
+        approximator_layers=1,
+    )
+    return ChromaImg2ImgPipeline(
         transformer=transformer,
-        scheduler=flow(shift=3.0, use_dynamic_shifting=True),
+        scheduler=flow(shift=3.0),
         vae=flow_vae(),
-        text_encoder=clip(),
-        tokenizer=clip_tokenizer(),
-        text_encoder_2=t5(),
-        tokenizer_2=byte_tokenizer(),
+        text_encoder=t5(),
+        tokenizer=byte_tokenizer(),
     )
 
 

@@ -56,9 +56,11 @@ def realigned(pipe: DiffusionPipeline) -> DiffusionPipeline:
     """A pipeline that was loaded, ready to be compared with the one saved, bit for bit.
 
     Loaded weights are views of the file and begin at any address; for some, the matrix product
-    takes its other path, with other last bits. Copies begin where fresh weights do.
+    takes its other path, with other last bits. Copies begin where fresh weights do. So it does for
+    weights that want a gradient, even where none is taken.
     """
     for part in modules(pipe):
+        part.requires_grad_(False)
         for parameter in part.parameters():
             parameter.data = parameter.data.clone()
     pipe.set_progress_bar_config(disable=True)

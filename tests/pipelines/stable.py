@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .parts import (
-    BLOCKS,
-    GROUPS,
     STABLE,
     WIDTH,
     clip,
@@ -83,6 +81,40 @@ def sdxl_text() -> Any:
 
 
 @family
+def sd1_pag() -> Any:
+    from diffusers import StableDiffusionPAGImg2ImgPipeline
+
+    return StableDiffusionPAGImg2ImgPipeline(**stable_parts(), **UNCHECKED)
+
+
+@family
+def depth() -> Any:
+    """Its U-Net sees a depth map beside the latents, given or estimated."""
+    from diffusers import StableDiffusionDepth2ImgPipeline
+    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+
+    estimator = DPTForDepthEstimation(
+        DPTConfig(
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=8,
+            backbone_out_indices=[0, 1, 2, 3],
+            initializer_range=0.2,
+            neck_hidden_sizes=[8] * 4,
+            fusion_hidden_size=8,
+        )
+    )
+    return StableDiffusionDepth2ImgPipeline(
+        **stable_parts(in_channels=5),
+        depth_estimator=estimator,
+        feature_extractor=DPTImageProcessor(size={"height": 32, "width": 32}),
+    )
+
+
+@family
 def inpaint() -> Any:
     from diffusers import StableDiffusionInpaintPipeline
 
@@ -96,24 +128,33 @@ def sdxl_inpaint() -> Any:
     return StableDiffusionXLInpaintPipeline(**xl_parts(in_channels=9))
 
 
-@family
-def controlnet() -> Any:
-    from diffusers import (
-        ControlNetModel,
-        DPMSolverMultistepScheduler,
-        StableDiffusionControlNetImg2ImgPipeline,
-    )
+def control_of(network: Any) -> Any:
+    from diffusers import ControlNetModel
 
-    parts = stable_parts()
-    parts["scheduler"] = DPMSolverMultistepScheduler(**STABLE, steps_offset=1)
-    control = ControlNetModel.from_unet(
-        parts["unet"], conditioning_embedding_out_channels=(8, 8, 8, 8)
-    )
+    control = ControlNetModel.from_unet(network, conditioning_embedding_out_channels=(8, 8, 8, 8))
     # Each of its eight fresh layers would shrink the control image to a third.
     for parameter in control.controlnet_cond_embedding.parameters():
         parameter.data *= 3
-    parts["controlnet"] = control
-    return StableDiffusionControlNetImg2ImgPipeline(**parts, **UNCHECKED)
+    return control
+
+
+@family
+def controlnet() -> Any:
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionControlNetImg2ImgPipeline
+
+    parts = stable_parts()
+    parts["scheduler"] = DPMSolverMultistepScheduler(**STABLE, steps_offset=1)
+    return StableDiffusionControlNetImg2ImgPipeline(
+        **parts, controlnet=control_of(parts["unet"]), **UNCHECKED
+    )
+
+
+@family
+def sdxl_controlnet() -> Any:
+    from diffusers import StableDiffusionXLControlNetImg2ImgPipeline
+
+    parts = xl_parts()
+    return StableDiffusionXLControlNetImg2ImgPipeline(**parts, controlnet=control_of(parts["unet"]))
 
 
 @family
@@ -123,16 +164,3 @@ def lcm() -> Any:
     parts = stable_parts(time_cond_proj_dim=16)
     parts["scheduler"] = LCMScheduler(**STABLE)
     return LatentConsistencyModelImg2ImgPipeline(**parts, **UNCHECKED)
-
-
-@family
-def video() -> Any:
-    from diffusers import AnimateDiffVideoToVideoPipeline, MotionAdapter
-
-    adapter = MotionAdapter(
-        block_out_channels=BLOCKS,
-        motion_layers_per_block=1,
-        motion_num_attention_heads=2,
-        motion_norm_num_groups=GROUPS,
-    )
-    return AnimateDiffVideoToVideoPipeline(**stable_parts(), motion_adapter=adapter)

@@ -1,4 +1,4 @@
-"""Other pipelines around a U-Net: Kolors, Kandinsky 2.2, and one without a condition."""
+"""Other pipelines around a U-Net: Kolors, Kandinsky 2.2 and 3, and one without a condition."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from .parts import (
     PlacedTokenizer,
     alphabet,
     byte_tokenizer,
+    clip,
+    clip_tokenizer,
     euler,
     family,
+    t5,
     unet,
     vae,
     xl_unet,
@@ -60,11 +63,10 @@ def kolors() -> Any:
     )
 
 
-@family
-def kandinsky22() -> Any:
-    from diffusers import DDPMScheduler, KandinskyV22Img2ImgPipeline, VQModel
+def movq() -> Any:
+    from diffusers import VQModel
 
-    movq = VQModel(
+    return VQModel(
         block_out_channels=(32, 32, 32, 32),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -74,7 +76,11 @@ def kandinsky22() -> Any:
         norm_type="spatial",
         vq_embed_dim=4,
     )
-    scheduler = DDPMScheduler(**STABLE, clip_sample=False, variance_type="learned_range")
+
+
+def kandinsky22_parts() -> dict[str, Any]:
+    from diffusers import DDPMScheduler
+
     denoiser = unet(
         out_channels=8,
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
@@ -85,7 +91,61 @@ def kandinsky22() -> Any:
         encoder_hid_dim_type="image_proj",
         resnet_time_scale_shift="scale_shift",
     )
-    return KandinskyV22Img2ImgPipeline(unet=denoiser, scheduler=scheduler, movq=movq)
+    scheduler = DDPMScheduler(**STABLE, clip_sample=False, variance_type="learned_range")
+    return {"unet": denoiser, "scheduler": scheduler, "movq": movq()}
+
+
+@family
+def kandinsky22() -> Any:
+    from diffusers import KandinskyV22Img2ImgPipeline
+
+    return KandinskyV22Img2ImgPipeline(**kandinsky22_parts())
+
+
+@family
+def kandinsky22_combined() -> Any:
+    """A prior makes of the prompt what the other takes in its place."""
+    from diffusers import KandinskyV22Img2ImgCombinedPipeline, PriorTransformer, UnCLIPScheduler
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    prior = PriorTransformer(
+        num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=WIDTH
+    )
+    prior.clip_std.data.fill_(1.0)
+    sizes = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "projection_dim": WIDTH}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**sizes, **layers, image_size=16, patch_size=8)
+    return KandinskyV22Img2ImgCombinedPipeline(
+        **kandinsky22_parts(),
+        prior_prior=prior,
+        prior_image_encoder=CLIPVisionModelWithProjection(vision),
+        prior_text_encoder=clip(projection=True),
+        prior_tokenizer=clip_tokenizer(),
+        prior_scheduler=UnCLIPScheduler(prediction_type="sample"),
+        prior_image_processor=CLIPImageProcessor(size=16, crop_size=16),
+    )
+
+
+@family
+def kandinsky3() -> Any:
+    from diffusers import DDPMScheduler, Kandinsky3Img2ImgPipeline, Kandinsky3UNet
+
+    denoiser = Kandinsky3UNet(
+        time_embedding_dim=16,
+        groups=2,
+        attention_head_dim=8,
+        layers_per_block=2,
+        block_out_channels=BLOCKS,
+        cross_attention_dim=16,
+        encoder_hid_dim=WIDTH,
+    )
+    return Kandinsky3Img2ImgPipeline(
+        tokenizer=byte_tokenizer(),
+        text_encoder=t5(),
+        unet=denoiser,
+        scheduler=DDPMScheduler(**STABLE, clip_sample=False),
+        movq=movq(),
+    )
 
 
 @family

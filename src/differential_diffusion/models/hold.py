@@ -177,6 +177,8 @@ class Hold:
 def _step(timesteps: Tensor, order: int, steps: int, index: int) -> int:
     """The step of the ladder, 0 to `steps`, that a timestep given from the end belongs to."""
     at = len(timesteps) + index
+    if len(timesteps) == steps:  # flow schedules cut to whole numbers may have one twice
+        return at
     if len(timesteps) == order * (steps - 1) + 1:  # Heun's are doubled, but for the first
         return -(-at // order)
     ladder = list(dict.fromkeys(timesteps.tolist()))  # PNDM repeats those of its warm-up

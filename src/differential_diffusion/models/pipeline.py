@@ -8,7 +8,7 @@ working.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ from .hold import Hold, as_pixels, step_callback_inputs, unpack
 from .latent_plan import LatentPlan, WholeSteps, cell_maximum
 from .pipeline_settings import OURS, PipelineSettings
 
-__all__ = ["PipelineModel", "PipelineSettings", "QuietBar", "refused"]
+__all__ = ["PipelineModel", "PipelineSettings", "QuietBar", "refused", "unscaled"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,14 @@ class PipelineModel:
         return getattr(self.pipeline, "decoder_pipe", self.pipeline)
 
     @property
+    def known(self) -> frozenset[str]:
+        """The arguments that the pipeline's call takes."""
+        return frozenset(inspect.signature(self.pipeline.__call__).parameters)
+
+    @property
     def cell(self) -> int:
         """Pixels a side of a latent cell."""
-        for name in ("vae_scale_factor", "movq_scale_factor"):
+        for name in ("vae_scale_factor", "vae_scale_factor_spatial", "movq_scale_factor"):
             if isinstance(factor := getattr(self.worker, name, None), int):
                 return factor
         return 8
@@ -58,34 +63,38 @@ class PipelineModel:
     @property
     def multiple(self) -> int:
         """What the sides of a picture must be multiples of, in pixels."""
-        if self.is_kandinsky22:
+        if self.is_kandinsky:
             return self.cell << (len(self.worker.unet.config.block_out_channels) - 1)
         processor = getattr(self.worker, "image_processor", None)
         factor = getattr(getattr(processor, "config", None), "vae_scale_factor", self.cell)
-        patch = getattr(self.worker, "patch_size", 1)  # Stable Diffusion 3's tokens
-        return max(self.cell * (patch if isinstance(patch, int) else 1), int(factor))
+        patch = self.configured("patch_size") or 1  # a transformer's tokens
+        return max(self.cell * (patch if isinstance(patch, int) else patch[-1]), int(factor))
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """The size (H, W) of picture to give the pipeline for one of this size."""
         multiple = self.multiple
         height, width = (-(-side // multiple) * multiple for side in (height, width))
-        if self.is_kandinsky22:  # it takes height for width: give it squares
+        if self.is_kandinsky and "height" in self.known:  # Kandinsky 2.2 takes it for the width
             height = width = max(height, width)
         return height, width
 
     @property
     def native_side(self) -> int:
         """Pixels a side of the pictures that it was trained on, 1024 if it does not say."""
-        network = getattr(self.worker, "unet", None) or getattr(self.worker, "transformer", None)
         size = getattr(self.worker, "default_sample_size", None)
-        size = size or getattr(getattr(network, "config", None), "sample_size", None)
+        size = size or self.configured("sample_size")
         if size is None:
             return 1024
         return self.cell * (size if isinstance(size, int) else min(size))
 
+    def configured(self, name: str) -> Any:
+        """A setting of the network that denoises, None where it has none."""
+        network = getattr(self.worker, "unet", None) or getattr(self.worker, "transformer", None)
+        return getattr(getattr(network, "config", None), name, None)
+
     @property
-    def is_kandinsky22(self) -> bool:
-        """Whether it is Kandinsky 2.2, which has ways of its own with its picture."""
+    def is_kandinsky(self) -> bool:
+        """Whether it is Kandinsky 2.2 or 3, which have ways of their own with their picture."""
         return hasattr(self.worker, "movq")
 
     @property
@@ -96,7 +105,7 @@ class PipelineModel:
     @property
     def is_inpainting(self) -> bool:
         """Whether it is told by a mask what is known of the picture."""
-        return "mask_image" in inspect.signature(self.pipeline.__call__).parameters
+        return "mask_image" in self.known
 
     def run(self, plan: Plan, noise: PositionalNoise, on_step: OnStep | None = None) -> Tensor:
         """Samples of the plan, (n,3,H,W) float32 on the CPU; see `Model`.
@@ -201,7 +210,7 @@ class PipelineModel:
         given, callback, asked = settings.call()
         report = _reported(plan, on_step, self.decode)
         hold = Hold(self.worker, plan, images, callback, report)
-        arguments = self._arguments(images, seeds, settings) | given
+        arguments = self._arguments(images, seeds, settings, given)
         if self.is_inpainting:
             arguments["mask_image"] = as_pixels(plan.moving(plan.begin), images).float()
             if strength == 1 and plan.holds:  # at 1 it would start from noise alone
@@ -233,23 +242,27 @@ class PipelineModel:
         """
         if latents.ndim == 3:
             latents = unpack(latents, *grid)
-        if self.is_kandinsky22:
+        if self.is_kandinsky:
             movq = self.worker.movq
             made: Tensor = movq.decode(latents.to(movq.dtype), force_not_quantize=True).sample
             return made.float().cpu()
         vae, scheduler = self.worker.vae, self.worker.scheduler
         if type(scheduler).__name__ == "SCMScheduler":
             latents = latents / scheduler.config.sigma_data
-        latents = _unscaled(latents, vae.config).to(vae.dtype)
+        latents = unscaled(latents, vae.config).to(vae.dtype)
         of_videos = type(vae).__name__ == "AutoencoderKLQwenImage"
         made = vae.decode(latents.unsqueeze(2) if of_videos else latents).sample
         return (made[:, :, 0] if of_videos else made).float().cpu()
 
     def _arguments(
-        self, images: Tensor, seeds: tuple[int, ...], settings: PipelineSettings
+        self,
+        images: Tensor,
+        seeds: tuple[int, ...],
+        settings: PipelineSettings,
+        given: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """The request in the pipeline's words, as far as it knows them."""
-        known = inspect.signature(self.pipeline.__call__).parameters
+        """The request in the pipeline's words, as far as it knows them, and what else is given."""
+        known = self.known
         for name in settings.pipeline_kwargs:
             if name in OURS:
                 raise InputError(
@@ -281,20 +294,44 @@ class PipelineModel:
                     f"{name} was given, and {type(self.pipeline).__name__} takes none: leave it out"
                 )
             arguments[name] = value
-        if len(seeds) > 1:
-            if not isinstance(settings.prompt, list):
-                arguments["num_images_per_prompt"] = len(seeds)
-            if self.is_kandinsky22:  # it repeats the picture by itself
-                arguments["image"] = arguments["image"][:1]
+        if getattr(self.worker, "depth_estimator", None) and "depth_map" not in given:
+            arguments["depth_map"] = self._depth(images)
+        arguments |= given
+        if len(seeds) > 1 and not isinstance(settings.prompt, list):
+            arguments |= self._repeated(arguments, len(seeds))
         return arguments
 
+    def _repeated(self, arguments: Mapping[str, Any], count: int) -> dict[str, Any]:
+        """What makes of one prompt that of several pictures."""
+        if not self.is_kandinsky or self.worker is not self.pipeline:
+            return {"num_images_per_prompt": count}
+        # With that, it would repeat the pictures too.
+        return {
+            name: value.repeat_interleave(count, 0)
+            if isinstance(value, Tensor)
+            else (value if isinstance(value, list) else [value]) * count
+            for name, value in arguments.items()
+            if value is not None and name.endswith(("prompt", "embeds", "mask"))
+        }
 
-def _unscaled(latents: Tensor, config: Any) -> Tensor:
+    @torch.no_grad()
+    def _depth(self, images: Tensor) -> Tensor:
+        """What the pipeline's estimator sees, which would take values in [0, 1] for black."""
+        bytes_ = ((images + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
+        shown = self.worker.feature_extractor(images=list(bytes_), return_tensors="pt")
+        estimator = self.worker.depth_estimator
+        pixels = shown.pixel_values.to(self.worker._execution_device, estimator.dtype)
+        depth: Tensor = estimator(pixels).predicted_depth
+        return depth
+
+
+def unscaled(latents: Tensor, config: Any) -> Tensor:
     """Latents as the autoencoder has them, from what the network works on."""
     mean, deviation = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is not None and deviation is not None:
         mean, deviation = (
-            torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in (mean, deviation)
+            torch.tensor(values).view(-1, *(1,) * (latents.ndim - 2)).to(latents)
+            for values in (mean, deviation)
         )
         return latents * deviation + mean
     shift = getattr(config, "shift_factor", None) or 0.0
@@ -330,6 +367,13 @@ def refused(pipeline: Any) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except NameError as error:
+        if error.name != "ftfy":  # which Wan's uses whether or not it could be imported
+            raise
+        raise InputError(
+            f"{type(pipeline).__name__} needs the package ftfy to read a prompt: pip install ftfy, "
+            "or give prompt_embeds in pipeline_kwargs"
+        ) from error
     except (ValueError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
         raise InputError(
@@ -342,11 +386,14 @@ class QuietBar:
     """No progress bar of the pipeline's own: ours is there."""
 
     def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
+        parts = (getattr(pipeline, name, None) for name in ("prior_pipe", "decoder_pipe"))
+        self.pipelines = [part for part in parts if part is not None] or [pipeline]
 
     def __enter__(self) -> None:
-        self.before = dict(getattr(self.pipeline, "_progress_bar_config", {}))
-        self.pipeline.set_progress_bar_config(**{**self.before, "disable": True})
+        self.before = [dict(getattr(one, "_progress_bar_config", {})) for one in self.pipelines]
+        for one, config in zip(self.pipelines, self.before, strict=True):
+            one.set_progress_bar_config(**{**config, "disable": True})
 
     def __exit__(self, *_: object) -> None:
-        self.pipeline.set_progress_bar_config(**self.before)
+        for one, config in zip(self.pipelines, self.before, strict=True):
+            one.set_progress_bar_config(**config)

@@ -50,7 +50,7 @@ class TextPipelineModel(PipelineModel):
         height, width = images.shape[-2:]
         size = self.size_for(height, width)
         given, callback, asked = settings.call()
-        arguments = self._arguments(images, seeds, settings) | given
+        arguments = self._arguments(images, seeds, settings, given)
         del arguments["image"]
         grid = size[0] // self.cell, size[1] // self.cell
 

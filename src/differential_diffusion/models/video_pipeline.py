@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..core.plan import OnStep, Plan
 from ..errors import InputError
-from .pipeline import PipelineModel, PipelineSettings
+from .pipeline import PipelineModel, PipelineSettings, unscaled
 
 __all__ = ["VideoPipelineModel"]
 
@@ -19,6 +21,22 @@ class VideoPipelineModel(PipelineModel):
     Every frame may have a strength map of its own where the pipeline's latents have a frame for
     each of the video's (AnimateDiff); else give one map for all.
     """
+
+    def frames_for(self, count: int) -> int:
+        """The number of frames to give the pipeline for a video of this many.
+
+        Autoencoders that shorten videos r times have latents for the first frame and for each r
+        that follow; others they drop. CogVideoX's halve an odd number without the first frame and
+        an even one with it, so that it takes 2 r k frames, or one more; where its transformer takes
+        latent frames by twos (1.5), 2 r k alone.
+        """
+        ratio = getattr(self.worker, "vae_scale_factor_temporal", 1)
+        if not type(self.worker).__name__.startswith("CogVideoX"):
+            return -(-(count - 1) // ratio) * ratio + 1
+        pair = 2 * ratio
+        if count % pair == 1 and self.configured("patch_size_t") is None:
+            return count
+        return -(-count // pair) * pair
 
     def check(self, plan: Plan) -> None:
         """Refuses pictures.
@@ -43,7 +61,8 @@ class VideoPipelineModel(PipelineModel):
         """One call of the pipeline; see `PipelineModel.sample`.
 
         Args:
-            images: the frames, (F,3,H,W) in [-1, 1].
+            images: the frames, (F,3,H,W) in [-1, 1]; the last is repeated where the pipeline takes
+                other numbers of frames.
             strength: (F,1,H,W), (1,1,H,W) for all frames, or (1,1,1,1) for everything.
             seeds: one.
             steps, settings, on_step: as there.
@@ -58,13 +77,29 @@ class VideoPipelineModel(PipelineModel):
                 f"{type(self.pipeline).__name__} has no latents for each frame: give one strength "
                 "map for all frames"
             )
-        return super().sample(images, strength, seeds, steps, settings, on_step)
+        count = len(images)
+        repeated = torch.arange(self.frames_for(count)).clamp(max=count - 1)
+        return super().sample(images[repeated], strength, seeds, steps, settings, on_step)[:count]
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Frames (F,3,H,W) in [-1, 1] of latents in the pipeline's own layout, to look at."""
+        if hasattr(self.worker, "decode_latents"):
+            made: Tensor = self.worker.decode_latents(latents)
+        else:
+            vae = self.worker.vae
+            made = vae.decode(unscaled(latents, vae.config).to(vae.dtype)).sample
+        return made[0].transpose(0, 1).float().cpu()
 
     def _arguments(
-        self, images: Tensor, seeds: tuple[int, ...], settings: PipelineSettings
+        self,
+        images: Tensor,
+        seeds: tuple[int, ...],
+        settings: PipelineSettings,
+        given: Mapping[str, Any],
     ) -> dict[str, Any]:
-        arguments = super()._arguments(images, seeds, settings)
-        arguments["video"] = arguments.pop("image")[None]
+        arguments = super()._arguments(images, seeds, settings, given)
+        arguments["video"] = arguments.pop("image")  # CogVideoX counts the frames of it
         return arguments
 
     def _pictures(self, out: Any) -> Tensor:
