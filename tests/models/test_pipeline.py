@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
+import differential_diffusion as dd
 from differential_diffusion.core import Plan, PositionalNoise, Step
 from differential_diffusion.errors import InputError
 from differential_diffusion.models.hold import pack
@@ -23,7 +25,7 @@ from ..pipelines import CALLS, FAMILIES, VIDEOS, arguments
 STEPS = 4
 EDITING = [name for name, call in CALLS.items() if call.strength and name not in VIDEOS]
 SHORTENED = [name for name in EDITING if name != "lcm"]
-OURS = ("image", "mask_image", "height", "width")
+OURS = ("image", "mask_image", "height", "width", "use_resolution_binning")
 
 
 def picture(height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
@@ -102,6 +104,24 @@ def test_strength_0_returns_the_picture_without_a_call(family: str) -> None:
 def test_one_strength_for_all_is_the_pipeline_itself(family: str, strength: float) -> None:
     made = model(family).sample(picture(), constant(strength), (5,), STEPS, settings(family))
     assert torch.equal(made, plain(family, strength, seed=5))
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.3, 1.0])
+def test_one_strength_for_all_is_the_pipeline_through_edit_too(strength: float) -> None:
+    """Where nothing is kept there is nothing to fade into."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pipe = model("sd1").pipeline
+    prompt = {"prompt": "a red barn"}
+    made = dd.edit(pixels, strength, model=pipe, steps=20, seed=5, **prompt).image
+    expected = pipe(
+        **prompt,
+        image=torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255,
+        strength=strength,
+        num_inference_steps=20,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
+    ).images[0]
+    assert np.abs(made.astype(int) - np.rint(255 * expected).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("family", SHORTENED)

@@ -19,7 +19,7 @@ HEAD = """\
 | --- | --- | ---: | ---: | --- |
 """
 LAYOUTS = {3: "tokens of 2 x 2 cells", 4: "pictures", 5: "videos"}
-OURS = ("image", "mask_image", "height", "width")
+OURS = ("image", "mask_image", "height", "width", "use_resolution_binning")
 
 
 def row(family: str) -> str:

@@ -15,7 +15,7 @@ from ..core.plan import OnStep, Plan
 from ..errors import InputError
 from ..images import Picture, read
 from ..models import DenoiserModel, Model, PipelineModel, load_model
-from ..models.text_pipeline import text_to_image
+from ..models.text_pipeline import TextPipelineModel, text_to_image
 from ..schema import GenerateRequest, InpaintRequest, Request
 from ..tasks import TASKS, TaskInput, TaskOutput
 from .prefill import prefilled
@@ -105,11 +105,16 @@ def model_of(request: Request) -> Model:
     """The request's model, loaded.
 
     Raises:
-        InputError: as `load_model`.
+        InputError: as `load_model`, and for one that can do nothing but generate.
     """
     model: Model = load_model(
         request.model, config=request.config, device=request.device, precision=request.precision
     )
+    if isinstance(model, TextPipelineModel) and not isinstance(request, GenerateRequest):
+        raise InputError(
+            f"the model '{model.name}' makes pictures of prompts alone: use an image-to-image "
+            "pipeline"
+        )
     return model
 
 

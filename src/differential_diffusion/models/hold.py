@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+from .codec import encoded
 from .latent_plan import LatentPlan
 from .noising import noising_of
 
-__all__ = ["Hold", "as_pixels", "pack", "step_callback_inputs", "unpack"]
+__all__ = ["Hold", "as_pixels", "pack", "step_callback_inputs"]
 
 CONDITIONS = ("mask", "masked_image_latents")
 """What a U-Net with nine input channels sees beside the latents."""
@@ -46,13 +48,6 @@ def step_callback_inputs(pipeline: Any, wanted: list[str]) -> list[str]:
     offered = getattr(pipeline, "_callback_tensor_inputs", ["latents"])
     ours = [name for name in ("latents", "denoised", *CONDITIONS) if name in offered]
     return list(dict.fromkeys([*ours, *wanted]))
-
-
-def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of `pack` for latents of h x w cells."""
-    batch, _, channels = tokens.shape
-    x = tokens.view(batch, height // 2, width // 2, channels // 4, 2, 2)
-    return x.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels // 4, height, width)
 
 
 class Hold:
@@ -110,7 +105,7 @@ class Hold:
         if last or (i + 1) % order == 0:  # a Heun step is two calls: between them all is moving
             if last:
                 self._pin(tensors)
-            else:
+            elif self.plan.holds:
                 self._hold(tensors, i + 1 - count)
             if self.on_latents is not None:
                 steps = -(-count // order)
@@ -142,10 +137,8 @@ class Hold:
         moving = self.plan.moving(step)
         if not bool((moving != self.plan.moving(step - 1)).any()):
             return
-        vae = self.pipeline.vae
         known = self.image * ~as_pixels(moving, self.image)
-        encoded = vae.encode(known.to(vae.device, vae.dtype)).latent_dist.mode()
-        shown = {"mask": moving, "masked_image_latents": encoded * vae.config.scaling_factor}
+        shown = {"mask": moving, "masked_image_latents": encoded(self.pipeline, known)}
         for name, value in shown.items():  # twice the batch with guidance
             before = tensors[name]
             tensors[name] = value.to(before).repeat(len(before) // len(value), 1, 1, 1)
@@ -182,4 +175,9 @@ def _step(timesteps: Tensor, order: int, steps: int, index: int) -> int:
     if len(timesteps) == order * (steps - 1) + 1:  # Heun's are doubled, but for the first
         return -(-at // order)
     ladder = list(dict.fromkeys(timesteps.tolist()))  # PNDM repeats those of its warm-up
+    if len(ladder) > steps:
+        raise InputError(
+            f"the scheduler takes {len(ladder)} levels for {steps} steps, so that no step is one "
+            "pixel's own: give it skip_prk_steps=True if it is PNDM's, or use another"
+        )
     return ladder.index(timesteps[at].item())

@@ -8,8 +8,7 @@ working.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,13 @@ from ..core.plan import OnStep, Plan
 from ..core.types import Step
 from ..errors import InputError
 from .blend import blended
-from .hold import Hold, as_pixels, step_callback_inputs, unpack
+from .codec import decoded
+from .hold import Hold, as_pixels, step_callback_inputs
 from .latent_plan import LatentPlan, WholeSteps, cell_maximum
+from .pipeline_call import QuietBar, carrying, check_unflagged, refused
 from .pipeline_settings import OURS, PipelineSettings
 
-__all__ = ["PipelineModel", "PipelineSettings", "QuietBar", "refused", "unscaled"]
+__all__ = ["PipelineModel", "PipelineSettings"]
 
 
 @dataclass(frozen=True)
@@ -184,9 +185,15 @@ class PipelineModel:
     def latent_plan(
         self, cells: Tensor, steps: int, settings: PipelineSettings
     ) -> tuple[LatentPlan, float]:
-        """When cells of these strengths (B,1,h,w) move, and the strength to give the pipeline."""
+        """When cells of these strengths (B,1,h,w) move, and the strength to give the pipeline.
+
+        Raises:
+            InputError: a latent consistency model with more steps than it has levels.
+        """
         largest = float(cells.max())
+        steps = self._own_steps(settings.pipeline_kwargs) or steps
         if self.stretches and largest > 0:
+            self._check_levels(largest, steps, settings)
             cells = cells / largest
         plan = LatentPlan.of(
             cells,
@@ -197,6 +204,25 @@ class PipelineModel:
             pin=settings.exact,
         )
         return plan, largest if self.stretches else plan.strength
+
+    def _own_steps(self, arguments: Mapping[str, Any]) -> int | None:
+        """The length of a ladder given by its levels, which then counts as steps."""
+        scheduler = type(self.worker.scheduler).__name__
+        for name, with_end in (("timesteps", "SCMScheduler"), ("sigmas", "EulerDiscreteScheduler")):
+            if (ladder := arguments.get(name)) is not None:
+                return len(ladder) - (scheduler == with_end)  # the 0 that is reached is no step
+        return None
+
+    def _check_levels(self, strength: float, steps: int, settings: PipelineSettings) -> None:
+        """Latent consistency models jump between the levels of a longer schedule."""
+        levels = settings.pipeline_kwargs.get("original_inference_steps")
+        levels = levels or self.worker.scheduler.config.original_inference_steps
+        if steps > (most := int(levels * strength)):
+            remedy = f"give steps of at most {most}" if most else "raise the strength"
+            raise InputError(
+                f"steps is {steps}, and at strength {strength:g} {type(self.pipeline).__name__} "
+                f"has {most} levels to go to: {remedy}"
+            )
 
     def _call(
         self,
@@ -218,13 +244,14 @@ class PipelineModel:
         arguments |= {
             "strength": strength,
             "num_inference_steps": plan.steps,
-            "callback_on_step_end": hold,
+            "callback_on_step_end": carrying(hold),
         }
         with hold, QuietBar(self.pipeline), refused(self.pipeline):
             arguments["callback_on_step_end_tensor_inputs"] = step_callback_inputs(
                 self.worker, asked
             )
             out = self.pipeline(**arguments)
+        check_unflagged(out, seeds)
         return self._pictures(out).float().cpu() * 2 - 1
 
     def _pictures(self, out: Any) -> Tensor:
@@ -232,27 +259,26 @@ class PipelineModel:
         made: Tensor = out.images if hasattr(out, "images") else out[0]
         return made
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Pixels (B,3,H,W) in [-1, 1] of latents in the pipeline's own layout, to look at.
+        """Pixels (B,3,H,W) in [-1, 1] of a step's latents on a grid of (h, w) cells."""
+        return decoded(self.worker, latents, grid)
 
-        Args:
-            latents: of a step.
-            grid: (h, w) of the latent cells.
+    def check_names(self, names: Iterable[str]) -> None:
+        """Refuse arguments that the request sets, and those that the pipeline does not take.
+
+        Raises:
+            InputError: for the first of them.
         """
-        if latents.ndim == 3:
-            latents = unpack(latents, *grid)
-        if self.is_kandinsky:
-            movq = self.worker.movq
-            made: Tensor = movq.decode(latents.to(movq.dtype), force_not_quantize=True).sample
-            return made.float().cpu()
-        vae, scheduler = self.worker.vae, self.worker.scheduler
-        if type(scheduler).__name__ == "SCMScheduler":
-            latents = latents / scheduler.config.sigma_data
-        latents = unscaled(latents, vae.config).to(vae.dtype)
-        of_videos = type(vae).__name__ == "AutoencoderKLQwenImage"
-        made = vae.decode(latents.unsqueeze(2) if of_videos else latents).sample
-        return (made[:, :, 0] if of_videos else made).float().cpu()
+        for name in names:
+            if name in OURS:
+                raise InputError(
+                    f"pipeline_kwargs sets '{name}', which the request sets: {OURS[name]}"
+                )
+            if name not in self.known:
+                raise InputError(
+                    f"pipeline_kwargs sets '{name}', which {type(self.pipeline).__name__} does not "
+                    "take: check its name"
+                )
 
     def _arguments(
         self,
@@ -263,16 +289,7 @@ class PipelineModel:
     ) -> dict[str, Any]:
         """The request in the pipeline's words, as far as it knows them, and what else is given."""
         known = self.known
-        for name in settings.pipeline_kwargs:
-            if name in OURS:
-                raise InputError(
-                    f"pipeline_kwargs sets '{name}', which the request sets: leave it out"
-                )
-            if name not in known:
-                raise InputError(
-                    f"pipeline_kwargs sets '{name}', which {type(self.pipeline).__name__} does not "
-                    "take: check its name"
-                )
+        self.check_names(settings.pipeline_kwargs)
         arguments: dict[str, Any] = {
             "image": ((images + 1) / 2).clamp(0, 1),  # below 0 it would be taken as it is
             "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
@@ -303,15 +320,22 @@ class PipelineModel:
 
     def _repeated(self, arguments: Mapping[str, Any], count: int) -> dict[str, Any]:
         """What makes of one prompt that of several pictures."""
-        if not self.is_kandinsky or self.worker is not self.pipeline:
+        told = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None
+            and name.endswith(("prompt", "embeds", "mask"))
+            and "ip_adapter" not in name
+        }
+        # Kandinsky would repeat the pictures too, and most do not repeat embeddings.
+        by_hand = self.is_kandinsky and self.worker is self.pipeline
+        if not by_hand and not any(name.endswith("embeds") for name in told):
             return {"num_images_per_prompt": count}
-        # With that, it would repeat the pictures too.
         return {
             name: value.repeat_interleave(count, 0)
             if isinstance(value, Tensor)
             else (value if isinstance(value, list) else [value]) * count
-            for name, value in arguments.items()
-            if value is not None and name.endswith(("prompt", "embeds", "mask"))
+            for name, value in told.items()
         }
 
     @torch.no_grad()
@@ -323,19 +347,6 @@ class PipelineModel:
         pixels = shown.pixel_values.to(self.worker._execution_device, estimator.dtype)
         depth: Tensor = estimator(pixels).predicted_depth
         return depth
-
-
-def unscaled(latents: Tensor, config: Any) -> Tensor:
-    """Latents as the autoencoder has them, from what the network works on."""
-    mean, deviation = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
-    if mean is not None and deviation is not None:
-        mean, deviation = (
-            torch.tensor(values).view(-1, *(1,) * (latents.ndim - 2)).to(latents)
-            for values in (mean, deviation)
-        )
-        return latents * deviation + mean
-    shift = getattr(config, "shift_factor", None) or 0.0
-    return latents / float(config.scaling_factor) + shift
 
 
 def _reported(
@@ -358,42 +369,3 @@ def _reported(
         on_step(Step(index, count, latents, latents, level, after, calls, decode=pixels))
 
     return report
-
-
-@contextmanager
-def refused(pipeline: Any) -> Iterator[None]:
-    """Inside, what the pipeline finds wrong with its arguments becomes one sentence."""
-    try:
-        yield
-    except InputError:
-        raise
-    except NameError as error:
-        if error.name != "ftfy":  # which Wan's uses whether or not it could be imported
-            raise
-        raise InputError(
-            f"{type(pipeline).__name__} needs the package ftfy to read a prompt: pip install ftfy, "
-            "or give prompt_embeds in pipeline_kwargs"
-        ) from error
-    except (ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
-        raise InputError(
-            f"{type(pipeline).__name__} refuses its arguments ({reason}): check the prompt and "
-            "pipeline_kwargs"
-        ) from error
-
-
-class QuietBar:
-    """No progress bar of the pipeline's own: ours is there."""
-
-    def __init__(self, pipeline: Any) -> None:
-        parts = (getattr(pipeline, name, None) for name in ("prior_pipe", "decoder_pipe"))
-        self.pipelines = [part for part in parts if part is not None] or [pipeline]
-
-    def __enter__(self) -> None:
-        self.before = [dict(getattr(one, "_progress_bar_config", {})) for one in self.pipelines]
-        for one, config in zip(self.pipelines, self.before, strict=True):
-            one.set_progress_bar_config(**{**config, "disable": True})
-
-    def __exit__(self, *_: object) -> None:
-        for one, config in zip(self.pipelines, self.before, strict=True):
-            one.set_progress_bar_config(**config)

@@ -11,9 +11,12 @@ from typing import Any
 import torch
 
 from ..errors import InputError, MissingExtraError
+from .base import Model
 from .device import uses_bf16
-from .diffusers import INDEX_FILE, kind_of
+from .diffusers import INDEX_FILE, UNCONDITIONAL, kind_of
 from .pipeline import PipelineModel
+from .text_pipeline import TextPipelineModel
+from .unet import from_unet
 from .video_pipeline import VideoPipelineModel
 
 __all__ = ["load_pipeline", "wrap_pipeline"]
@@ -24,8 +27,8 @@ _NEEDED = ("image", "strength", "num_inference_steps", "callback_on_step_end")
 
 def load_pipeline(
     reference: str, config: Path | None, device: torch.device, precision: str
-) -> PipelineModel:
-    """Load an image-to-image pipeline; weights from safetensors only.
+) -> Model:
+    """Load a pipeline; weights from safetensors only.
 
     Args:
         reference: a folder with model_index.json, an id on the hub such as "org/name", or a
@@ -66,13 +69,18 @@ def load_pipeline(
             f"({reason}): check the folder, and that its weights are .safetensors"
         ) from None
     _check_tokenizers(pipeline, config or reference)
-    return wrap_pipeline(pipeline.to(device), name=reference)
+    pipeline = pipeline.to(device)
+    if type(pipeline).__name__ in UNCONDITIONAL:  # an id on the hub does not tell before
+        unet = pipeline.unet.float()  # autocast computes in half precision
+        return from_unet(unet, pipeline.scheduler, name=reference, bf16=half)
+    return wrap_pipeline(pipeline, name=reference)
 
 
 def wrap_pipeline(pipeline: Any, name: str | None = None) -> PipelineModel:
     """A loaded pipeline as a model; its modules are shared, not copied.
 
-    A text-to-image or inpainting pipeline is turned into its image-to-image twin.
+    A text-to-image or inpainting pipeline is turned into its image-to-image twin; text-to-image
+    pipelines that have none can do no more than generate.
 
     Raises:
         InputError: a pipeline that takes no strength, and has no twin that does.
@@ -84,10 +92,23 @@ def wrap_pipeline(pipeline: Any, name: str | None = None) -> PipelineModel:
         _missing(pipeline) or _takes(pipeline, "mask_image") != is_inpainting
     ):
         pipeline = _twin(pipeline, inpainting=is_inpainting)
+    if _draws_from_text(pipeline):
+        return TextPipelineModel(named, pipeline)
     if reason := _obstacle(pipeline, is_inpainting=is_inpainting):
         raise InputError(f"{type(given).__name__} {reason}")
     is_of_videos = _takes(pipeline, "video")
     return (VideoPipelineModel if is_of_videos else PipelineModel)(named, pipeline)
+
+
+def _draws_from_text(pipeline: Any) -> bool:
+    """Whether it makes pictures of a prompt, and cannot start from one: such as PixArt's."""
+    known = inspect.signature(pipeline.__call__).parameters
+    alone = all(
+        p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        for p in known.values()
+    )
+    makes = {"prompt", "num_inference_steps", "height"} <= known.keys() and alone
+    return makes and not {"strength", "num_frames", "video", "image"} & known.keys()
 
 
 def _obstacle(pipeline: Any, *, is_inpainting: bool) -> str:

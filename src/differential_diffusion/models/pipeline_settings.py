@@ -15,17 +15,30 @@ from .hold import Callback
 
 __all__ = ["OURS", "PipelineSettings", "read_pictures"]
 
-OURS = (
-    "image",
-    "video",
-    "mask_image",
-    "strength",
-    "num_inference_steps",
-    "generator",
-    "output_type",
-    "return_dict",
-)
-"""Arguments of a pipeline that the request sets."""
+_LEAVE_OUT = "leave it out"
+_SIZE = "leave it out, and give a picture of the size you want"
+_WHERE = "leave it out; strength says how many steps a pixel takes"
+
+OURS = {
+    "image": _LEAVE_OUT,
+    "video": _LEAVE_OUT,
+    "mask_image": "leave it out; the map says where and how much",
+    "strength": "leave it out; the map says how much",
+    "num_inference_steps": "give steps instead",
+    "generator": "give seed instead",
+    "output_type": _LEAVE_OUT,
+    "return_dict": _LEAVE_OUT,
+    "height": _SIZE,
+    "width": _SIZE,
+    "num_images_per_prompt": "give samples and batch_size instead",
+    "num_videos_per_prompt": _LEAVE_OUT,
+    "latents": _LEAVE_OUT,
+    "padding_mask_crop": "give region and context instead",
+    "denoising_start": _WHERE,
+    "denoising_end": _WHERE,
+    "use_resolution_binning": _LEAVE_OUT,
+}
+"""Arguments of a pipeline that the request sets, and what to do instead."""
 
 
 @dataclass(frozen=True)

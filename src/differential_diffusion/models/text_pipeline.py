@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from ..core.plan import OnStep
 from ..core.types import Step
 from ..errors import InputError
 from .hold import step_callback_inputs
-from .pipeline import PipelineModel, PipelineSettings, QuietBar, refused
+from .pipeline import PipelineModel, PipelineSettings
+from .pipeline_call import QuietBar, carrying, check_unflagged, refused
 
 __all__ = ["TextPipelineModel", "text_to_image"]
 
@@ -23,6 +25,8 @@ def text_to_image(model: PipelineModel) -> TextPipelineModel:
     Raises:
         InputError: if there is none.
     """
+    if isinstance(model, TextPipelineModel):
+        return model
     import diffusers
 
     try:
@@ -50,8 +54,14 @@ class TextPipelineModel(PipelineModel):
         height, width = images.shape[-2:]
         size = self.size_for(height, width)
         given, callback, asked = settings.call()
+        if "control_image" in given and "control_image" not in self.known:
+            control = given.pop("control_image")  # ControlNets call it the image here
+            self.check_names(given)
+            given |= {"image": control}
+            settings = replace(settings, pipeline_kwargs={})
         arguments = self._arguments(images, seeds, settings, given)
-        del arguments["image"]
+        if "image" not in given:
+            del arguments["image"]
         grid = size[0] // self.cell, size[1] // self.cell
 
         def pixels(latents: Tensor) -> Tensor:
@@ -64,15 +74,17 @@ class TextPipelineModel(PipelineModel):
                 on_step(_step(i, int(pipe.num_timesteps), tensors["latents"], pixels))
             return tensors
 
-        arguments |= {
-            "height": size[0],
-            "width": size[1],
-            "num_inference_steps": steps,
-            "callback_on_step_end": after,
-            "callback_on_step_end_tensor_inputs": step_callback_inputs(self.worker, asked),
-        }
+        arguments |= {"height": size[0], "width": size[1], "num_inference_steps": steps}
+        if "callback_on_step_end" in self.known:
+            inputs = step_callback_inputs(self.worker, asked)
+            arguments |= {
+                "callback_on_step_end": carrying(after),
+                "callback_on_step_end_tensor_inputs": inputs,
+            }
         with QuietBar(self.pipeline), refused(self.pipeline):
-            made: Tensor = self.pipeline(**arguments).images
+            out = self.pipeline(**arguments)
+        check_unflagged(out, seeds)
+        made: Tensor = self._pictures(out)
         return (made.float().cpu() * 2 - 1)[..., :height, :width]
 
 

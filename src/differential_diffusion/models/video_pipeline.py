@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..core.plan import OnStep, Plan
 from ..errors import InputError
-from .pipeline import PipelineModel, PipelineSettings, unscaled
+from .codec import decoded_video
+from .pipeline import PipelineModel, PipelineSettings
 
 __all__ = ["VideoPipelineModel"]
 
@@ -81,15 +82,9 @@ class VideoPipelineModel(PipelineModel):
         repeated = torch.arange(self.frames_for(count)).clamp(max=count - 1)
         return super().sample(images[repeated], strength, seeds, steps, settings, on_step)[:count]
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Frames (F,3,H,W) in [-1, 1] of latents in the pipeline's own layout, to look at."""
-        if hasattr(self.worker, "decode_latents"):
-            made: Tensor = self.worker.decode_latents(latents)
-        else:
-            vae = self.worker.vae
-            made = vae.decode(unscaled(latents, vae.config).to(vae.dtype)).sample
-        return made[0].transpose(0, 1).float().cpu()
+        """Frames (F,3,H,W) in [-1, 1] of a step's latents."""
+        return decoded_video(self.worker, latents)
 
     def _arguments(
         self,

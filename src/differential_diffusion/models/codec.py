@@ -1,0 +1,91 @@
+"""A pipeline's autoencoder, used as the pipeline itself uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["decoded", "decoded_video", "encoded", "unpack"]
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `hold.pack` for latents of h x w cells."""
+    batch, _, channels = tokens.shape
+    x = tokens.view(batch, height // 2, width // 2, channels // 4, 2, 2)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels // 4, height, width)
+
+
+@contextmanager
+def _in_full(vae: Any) -> Iterator[Any]:
+    """The autoencoder in float32, if it asks for that: SDXL's overflows in half precision."""
+    dtype = vae.dtype
+    upcast = dtype != torch.float32 and getattr(vae.config, "force_upcast", False)
+    if upcast:
+        vae.to(dtype=torch.float32)
+    try:
+        yield vae
+    finally:
+        if upcast:
+            vae.to(dtype=dtype)
+
+
+@torch.no_grad()
+def encoded(pipeline: Any, pixels: Tensor) -> Tensor:
+    """The most likely latents (B,C,h,w) of pixels (B,3,H,W) in [-1, 1], as the network has them."""
+    device = getattr(pipeline, "_execution_device", pipeline.vae.device)  # offloaded or not
+    with _in_full(pipeline.vae) as vae:
+        latents: Tensor = vae.encode(pixels.to(device, vae.dtype)).latent_dist.mode()
+    return latents * float(vae.config.scaling_factor)
+
+
+@torch.no_grad()
+def decoded(pipeline: Any, latents: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Pixels (B,3,H,W) in [-1, 1] of latents in the pipeline's own layout, float32 on the CPU.
+
+    Args:
+        pipeline: with a `vae`, or Kandinsky's `movq`.
+        latents: of a step.
+        grid: (h, w) of the latent cells.
+    """
+    if latents.ndim == 3:
+        latents = unpack(latents, *grid)
+    if hasattr(pipeline, "movq"):
+        movq = pipeline.movq
+        made: Tensor = movq.decode(latents.to(movq.dtype), force_not_quantize=True).sample
+        return made.float().cpu()
+    if type(pipeline.scheduler).__name__ == "SCMScheduler":
+        latents = latents / pipeline.scheduler.config.sigma_data
+    of_videos = type(pipeline.vae).__name__ == "AutoencoderKLQwenImage"
+    with _in_full(pipeline.vae) as vae:
+        latents = _unscaled(latents, vae.config).to(vae.dtype)
+        made = vae.decode(latents.unsqueeze(2) if of_videos else latents).sample
+    return (made[:, :, 0] if of_videos else made).float().cpu()
+
+
+@torch.no_grad()
+def decoded_video(pipeline: Any, latents: Tensor) -> Tensor:
+    """Frames (F,3,H,W) in [-1, 1] of latents in the pipeline's own layout, float32 on the CPU."""
+    if hasattr(pipeline, "decode_latents"):
+        made: Tensor = pipeline.decode_latents(latents)
+    else:
+        vae = pipeline.vae
+        made = vae.decode(_unscaled(latents, vae.config).to(vae.dtype)).sample
+    return made[0].transpose(0, 1).float().cpu()
+
+
+def _unscaled(latents: Tensor, config: Any) -> Tensor:
+    """Latents as the autoencoder has them, from what the network works on."""
+    mean, deviation = (getattr(config, name, None) for name in ("latents_mean", "latents_std"))
+    factor = getattr(config, "scaling_factor", None)
+    if mean is not None and deviation is not None:
+        mean, deviation = (
+            torch.tensor(values).view(-1, *(1,) * (latents.ndim - 2)).to(latents)
+            for values in (mean, deviation)
+        )
+        return latents * deviation / float(factor or 1) + mean
+    shift = getattr(config, "shift_factor", None) or 0.0
+    return latents / float(factor or 1) + shift
