@@ -32,9 +32,10 @@ PUBLISHED = {"compat": "published", "exact": False, "skip_idle": False, "region"
 
 ABOUT = (
     "A soft disc over a share of a picture of {size} x {size} pixels, strength {largest} in its "
-    "middle and 0 at its edge, {steps} steps, guidance on. Seconds of the whole call, evaluations "
-    "of the network, and how many times faster than the published loop, which took {published:.0f} "
-    "s for {evaluations} evaluations:"
+    "middle and 0 at its edge, {steps} steps, guidance on. What changes is cropped, to no less "
+    "than the 512 pixels a side that the model was made for. Seconds of the whole call, "
+    "evaluations of the network, and how many times faster than the published loop, which took "
+    "{published:.0f} s for {evaluations} evaluations:"
 )
 
 
