@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 
 from differential_diffusion.core import OPERATORS, LinearOperator, Mask
+from differential_diffusion.core.operators import (
+    BlockAverage,
+    Blur,
+    ChannelSum,
+    Composition,
+    FourierSampling,
+    bayer,
+    bicubic,
+    gaussian_kernel,
+    grey,
+    motion_kernel,
+)
 from differential_diffusion.errors import InputError
 
 from ..core.helpers import normal
@@ -19,7 +32,7 @@ from ..core.helpers import normal
 SHAPE = (2, 2, 4, 6)
 
 
-class BlockAverage(LinearOperator):
+class Averages(LinearOperator):
     """Means of 2x2 blocks: only what an operator must define."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,21 +42,25 @@ class BlockAverage(LinearOperator):
         return F.interpolate(y, scale_factor=2) / 4
 
 
-class Blur(LinearOperator):
-    """A 3x3 box blur with zero borders, its own adjoint: far from diagonal."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 3, 1, 1)
-
-    adjoint = forward
-
-
 MASK = (normal(1, 1, 4, 6, seed=3) > 0).double()
+KERNEL = torch.tensor([[0.0, 0.2, 0.1], [0.3, 1.0, 0.05], [0.1, 0.0, 0.15]], dtype=torch.float64)
+FREQUENCIES = torch.zeros(4, 6)
+FREQUENCIES[0, :] = FREQUENCIES[1, 1] = FREQUENCIES[3, 5] = 1
+ONE_SIDED = torch.zeros(4, 6)
+ONE_SIDED[0, :4] = ONE_SIDED[1, 2] = 1
 EXAMPLES: dict[str, LinearOperator] = {
     "mask": Mask(MASK),
     "mask with gains": Mask(MASK * (1 + normal(1, 2, 4, 6, seed=4))),
-    "block average": BlockAverage(),
-    "blur": Blur(),
+    "averages by the base class": Averages(),
+    "block average": BlockAverage(2),
+    "separable": bicubic(4, 6, 2),
+    "blur": Blur(KERNEL),
+    "blur that goes round": Blur(KERNEL, circular=True),
+    "channel sum": ChannelSum(torch.tensor([0.4, 0.7], dtype=torch.float64).view(1, 2, 1, 1)),
+    "colour filter": ChannelSum(torch.cat([MASK, 1 - MASK], 1)),
+    "fourier": FourierSampling(FREQUENCIES),
+    "one-sided fourier": FourierSampling(ONE_SIDED),
+    "composition": Composition(BlockAverage(2), Blur(KERNEL)),
 }
 
 
@@ -156,22 +173,99 @@ def test_prox_of_batches_is_that_of_images(operator: LinearOperator) -> None:
     torch.testing.assert_close(whole, torch.cat(parts), rtol=0, atol=1e-10)
 
 
-def test_closed_forms_equal_conjugate_gradients() -> None:
-    v, variance = normal(*SHAPE), variances(1)
-    y = normal(*SHAPE, seed=2)
-    make: list[Callable[[LinearOperator], Tensor]] = [
-        lambda a: LinearOperator.prox(a, v, y, variance, 0.1),
-        lambda a: LinearOperator.pseudo_inverse(a, y),
-    ]
-    closed = [lambda a: a.prox(v, y, variance, 0.1), lambda a: a.pseudo_inverse(y)]
-    for name in ("mask", "mask with gains"):
-        for iterated, direct in zip(make, closed, strict=True):
-            torch.testing.assert_close(
-                iterated(EXAMPLES[name]), direct(EXAMPLES[name]), rtol=1e-6, atol=1e-6
-            )
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("uniform", [True, False])
+def test_closed_forms_equal_conjugate_gradients(name: str, uniform: bool) -> None:
+    a, v = EXAMPLES[name], normal(*SHAPE)
+    variance = torch.tensor([0.3, 1.2]).double().view(2, 1, 1, 1) if uniform else variances(1)
+    y = normal(*a.forward(v).shape, seed=2)
+    for noise in (0.1, 2.0):
+        torch.testing.assert_close(
+            a.prox(v, y, variance, noise),
+            LinearOperator.prox(a, v, y, variance, noise),
+            rtol=1e-6,
+            atol=1e-6,
+        )
+    torch.testing.assert_close(
+        a.pseudo_inverse(y), LinearOperator.pseudo_inverse(a, y), rtol=1e-5, atol=1e-5
+    )
 
 
-def test_bad_masks_are_refused() -> None:
-    for bad in (torch.ones(2, 2), torch.full((1, 1, 2, 2), float("nan"))):
-        with pytest.raises(InputError, match="mask must be a finite tensor"):
-            Mask(bad)
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_bicubic_is_pillows_but_for_the_ends(factor: int) -> None:
+    """The same kernel, widened and normalised alike; at the ends Pillow cuts it."""
+    picture = normal(96, 144, seed=factor).float().numpy()
+    small = Image.fromarray(picture, "F").resize(
+        (144 // factor, 96 // factor), Image.Resampling.BICUBIC
+    )
+    found = bicubic(96, 144, factor).forward(torch.from_numpy(picture)[None, None])[0, 0]
+    inner = np.s_[2:-2, 2:-2]
+    np.testing.assert_allclose(found.numpy()[inner], np.asarray(small)[inner], atol=1e-5)
+
+
+def test_bicubic_mirrors_at_the_ends() -> None:
+    """As MATLAB's imresize: a constant stays, and so does a mirrored picture's own half."""
+    picture = normal(1, 1, 16, 16)
+    torch.testing.assert_close(
+        bicubic(16, 16, 4).forward(torch.ones(1, 1, 16, 16)), torch.ones(1, 1, 4, 4)
+    )
+    double = torch.cat([picture.flip(-1), picture, picture.flip(-1)], -1)
+    torch.testing.assert_close(
+        bicubic(16, 48, 4).forward(double)[..., 4:8], bicubic(16, 16, 4).forward(picture)
+    )
+
+
+def test_grey_and_bayer_are_what_the_world_calls_so() -> None:
+    colours = normal(1, 3, 4, 6).float()
+    weights = np.array([0.299, 0.587, 0.114])
+    expected = (colours[0].permute(1, 2, 0).numpy() * weights).sum(-1)
+    np.testing.assert_allclose(grey().forward(colours)[0, 0].numpy(), expected, atol=1e-6)
+    mosaic = bayer("GRBG", 4, 6).forward(colours)[0, 0]
+    for y, x, channel in ((0, 0, 1), (0, 1, 0), (1, 0, 2), (1, 1, 1), (2, 3, 0)):
+        assert mosaic[y, x] == colours[0, channel, y, x]
+
+
+def test_blur_is_scipys() -> None:
+    picture = normal(1, 2, 12, 9)
+    kernel = normal(5, 3, seed=4)
+    for circular, mode in ((False, "mirror"), (True, "wrap")):
+        found = Blur(kernel, circular=circular).forward(picture)
+        for channel in range(2):
+            expected = ndimage.convolve(picture[0, channel].numpy(), kernel.numpy(), mode=mode)
+            np.testing.assert_allclose(found[0, channel].numpy(), expected, atol=1e-12)
+
+
+def test_kernels_are_centred_and_as_wide_as_they_say() -> None:
+    line = torch.arange(-20, 21).double()
+    for sigma in (0.7, 2.5):
+        kernel = gaussian_kernel(sigma)
+        reach = len(kernel) // 2
+        spread = (kernel.sum(0) * line[20 - reach : 21 + reach].square()).sum().sqrt()
+        assert float(spread) == pytest.approx(sigma, rel=0.01)
+    kernel = motion_kernel(9, 30)
+    reach = len(kernel) // 2
+    y, x = torch.meshgrid(*2 * [torch.arange(-reach, reach + 1).double()], indexing="ij")
+    assert float(kernel.sum()) == pytest.approx(1)
+    assert abs(float((kernel * x).sum())) < 1e-9
+    covariance = [[float((kernel * a * b).sum()) for a in (x, -y)] for b in (x, -y)]
+    values, vectors = np.linalg.eigh(np.array(covariance))
+    angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])) % 180
+    assert angle == pytest.approx(30, abs=1)
+    assert values[1] == pytest.approx(8**2 / 12, rel=0.15)  # of an even line of length 8
+    assert values[0] < 0.3
+
+
+def test_bad_operators_are_refused_in_a_sentence() -> None:
+    for make, said in (
+        (lambda: Mask(torch.ones(4, 6)), "mask must be a finite tensor"),
+        (lambda: BlockAverage(0), "factor is 0"),
+        (lambda: bicubic(5, 6, 2), "no multiple of 2"),
+        (lambda: Blur(torch.ones(2, 3)), "odd sides"),
+        (lambda: gaussian_kernel(0), "sigma is 0"),
+        (lambda: motion_kernel(0.5, 0), "length is 0.5"),
+        (lambda: bayer("RGB", 4, 4), "the pattern 'RGB' is not known"),
+        (lambda: FourierSampling(torch.full((4, 4), 0.5)), "zeros and ones"),
+        (lambda: ChannelSum(torch.ones(3)), "weights must be finite"),
+    ):
+        with pytest.raises(InputError, match=said):
+            make()

@@ -1,0 +1,147 @@
+"""Blur by a known kernel."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...errors import InputError
+from .base import LinearOperator
+
+__all__ = ["Blur", "gaussian_kernel", "motion_kernel"]
+
+_FLAT = 1e-6  # of the largest: what the kernel hardly lets through is taken for lost
+
+
+class Blur(LinearOperator):
+    """A x = k * x in each channel, a convolution.
+
+    At the borders the picture is mirrored, or goes round: then all is in closed form, the prox
+    where one variance and one noise level hold for all of an image.
+
+    Args:
+        kernel: k, (kh,kw) with odd sides; its middle is where a pixel stays.
+        circular: whether the picture goes round.
+
+    Raises:
+        InputError: kernels of other shapes, or not finite.
+    """
+
+    def __init__(self, kernel: Tensor, *, circular: bool = False) -> None:
+        odd = kernel.ndim == 2 and all(side % 2 for side in kernel.shape)
+        if not odd or not bool(kernel.isfinite().all()):
+            raise InputError("kernel must be a finite (kh,kw) with odd sides: pad or fix it.")
+        self.kernel, self.circular = kernel, circular
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x = k * x."""
+        rows, columns = (side // 2 for side in self.kernel.shape)
+        mode = "circular" if self.circular else "reflect"
+        padded = F.pad(x, (columns, columns, rows, rows), mode)
+        flipped = self.kernel.to(x).flip(0, 1)
+        weight = flipped.expand(x.shape[1], 1, -1, -1)
+        return F.conv2d(padded, weight, groups=x.shape[1])
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Aᵀ y, the gradient of <A x, y> with respect to x."""
+        with torch.enable_grad():
+            x = torch.zeros_like(y, requires_grad=True)
+            (gradient,) = torch.autograd.grad(self.forward(x), x, y)
+        return gradient
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        """A⁺ y; of a picture that goes round by its Fourier transform ŷ/k̂."""
+        if not self.circular:
+            return super().pseudo_inverse(y)
+        transfer = self._transfer(y)
+        seen = transfer.abs() > _FLAT * transfer.abs().max()
+        inverse = torch.where(seen, 1 / torch.where(seen, transfer, 1.0), 0.0)
+        picture: Tensor = torch.fft.irfft2(torch.fft.rfft2(y) * inverse, s=y.shape[-2:])
+        return picture
+
+    def prox(
+        self, v: Tensor, y: Tensor, variance: Tensor, noise_variance: Tensor | float = 0.0
+    ) -> Tensor:
+        """In Fourier space where the picture goes round, with one V and one R an image.
+
+            v̂ + V k̂* (ŷ - k̂ v̂)/(V |k̂|² + R)
+
+        See `LinearOperator.prox` for the rest.
+        """
+        noise = torch.as_tensor(noise_variance).to(v)
+        if not self.circular or variance.shape[1:] != (1, 1, 1) or noise.numel() > 1:
+            return super().prox(v, y, variance, noise_variance)
+        transfer = self._transfer(v)
+        total = variance * transfer.abs().square() + noise
+        least = _FLAT**2 * total.amax((-2, -1), keepdim=True)
+        gain = torch.where(
+            total > least, variance * transfer.conj() / torch.where(total > least, total, 1.0), 0.0
+        )
+        residual = torch.fft.rfft2(y - self.forward(v))
+        moved: Tensor = torch.fft.irfft2(gain * residual, s=v.shape[-2:])
+        return v + moved
+
+    def _transfer(self, x: Tensor) -> Tensor:
+        """k̂ for pictures of this size."""
+        height, width = x.shape[-2:]
+        rows, columns = (side // 2 for side in self.kernel.shape)
+        at_y = torch.arange(-rows, rows + 1, device=x.device) % height
+        at_x = torch.arange(-columns, columns + 1, device=x.device) % width
+        whole = torch.zeros(height, width, dtype=x.dtype, device=x.device)
+        whole.index_put_(
+            (at_y[:, None].expand(self.kernel.shape), at_x.expand(self.kernel.shape)),
+            self.kernel.to(x),
+            accumulate=True,
+        )
+        transfer: Tensor = torch.fft.rfft2(whole)
+        return transfer
+
+
+def gaussian_kernel(sigma: float) -> Tensor:
+    """The kernel of a Gaussian blur, cut at four deviations, (k,k) float64 with sum 1.
+
+    Args:
+        sigma: deviation in pixels, above 0.
+
+    Raises:
+        InputError: another deviation.
+    """
+    if not 0 < sigma < 1000:
+        raise InputError(f"sigma is {sigma}: give a width in pixels above 0.")
+    reach = max(1, math.ceil(4 * sigma))
+    line = torch.exp(
+        -torch.arange(-reach, reach + 1, dtype=torch.float64).square() / (2 * sigma**2)
+    )
+    kernel = line[:, None] * line
+    return kernel / kernel.sum()
+
+
+def motion_kernel(length: float, angle: float) -> Tensor:
+    """The kernel of a straight, even motion, (k,k) float64 with sum 1.
+
+    Args:
+        length: in pixels, at least 1.
+        angle: in degrees, 0 along a row, counter-clockwise.
+
+    Raises:
+        InputError: another length.
+    """
+    if not 1 <= length < 1000:
+        raise InputError(f"length is {length}: give a motion in pixels from 1 on.")
+    reach = math.ceil(length / 2)
+    side = 2 * reach + 1
+    kernel = torch.zeros(side, side, dtype=torch.float64)
+    # Points along the path share their weight among the four pixels around.
+    along = torch.linspace(-(length - 1) / 2, (length - 1) / 2, 64 * side, dtype=torch.float64)
+    radians = math.radians(angle)
+    y, x = reach - along * math.sin(radians), reach + along * math.cos(radians)
+    top, left = y.floor().long(), x.floor().long()
+    for down in (0, 1):
+        for right in (0, 1):
+            weight = (1 - (y - top - down).abs()) * (1 - (x - left - right).abs())
+            places = ((top + down).clamp(max=side - 1), (left + right).clamp(max=side - 1))
+            kernel.index_put_(places, weight, accumulate=True)
+    return kernel / kernel.sum()
