@@ -14,6 +14,7 @@ REQUESTS: dict[str, type[schema.Request]] = {
     "inpaint": schema.InpaintRequest,
     "denoise": schema.DenoiseRequest,
     "restore": schema.RestoreRequest,
+    "upscale": schema.UpscaleRequest,
     "generate": schema.GenerateRequest,
     "fan": schema.EditRequest,
     "edit_batch": schema.EditRequest,

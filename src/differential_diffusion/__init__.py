@@ -17,7 +17,7 @@ from .errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from . import maps
-    from .api import Result, denoise, edit, edit_batch, fan, generate, inpaint, restore
+    from .api import Result, denoise, edit, edit_batch, fan, generate, inpaint, restore, upscale
     from .maps import StrengthMap
     from .models import load_model
 
@@ -39,6 +39,7 @@ __all__ = [
     "load_model",
     "maps",
     "restore",
+    "upscale",
 ]
 
 _HOME = {
@@ -50,6 +51,7 @@ _HOME = {
     "generate": ".api",
     "inpaint": ".api",
     "restore": ".api",
+    "upscale": ".api",
     "StrengthMap": ".maps",
     "load_model": ".models",
 }

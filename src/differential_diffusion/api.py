@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .core.plan import OnStep
 from .engine import Result, execute, execute_batch, fan_out
@@ -16,15 +16,32 @@ from .schema import (
     InpaintRequest,
     Request,
     RestoreRequest,
+    UpscaleRequest,
     build,
 )
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .settings import GenerateSettings, PromptedSettings, RestoreSettings, Settings
+    from .settings import (
+        GenerateSettings,
+        PromptedSettings,
+        RestoreSettings,
+        Settings,
+        UpscaleSettings,
+    )
 
-__all__ = ["Result", "denoise", "edit", "edit_batch", "fan", "generate", "inpaint", "restore"]
+__all__ = [
+    "Result",
+    "denoise",
+    "edit",
+    "edit_batch",
+    "fan",
+    "generate",
+    "inpaint",
+    "restore",
+    "upscale",
+]
 
 
 def edit(
@@ -203,6 +220,28 @@ def restore(
         InputError: for anything wrong with the picture or a setting.
     """
     return _perform(RestoreRequest, on_step, on_progress, image=image, mode=mode, **settings)
+
+
+def upscale(
+    image: Any,
+    factor: Literal[2, 3, 4] = 2,
+    *,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Unpack[UpscaleSettings],
+) -> Result:
+    """Enlarge a picture: the result, made small again, is the picture that was given.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        factor: of both sides: 2, 3 or 4.
+        on_step, on_progress, settings: as in `edit`; fields of `UpscaleRequest`. With several
+            samples, ``estimate="mean"`` (default) or "sample", and `Result.std`.
+
+    Raises:
+        InputError: for anything wrong with the picture or a setting.
+    """
+    return _perform(UpscaleRequest, on_step, on_progress, image=image, factor=factor, **settings)
 
 
 def generate(

@@ -235,6 +235,27 @@ class RestoreRequest(Request):
         return self
 
 
+class UpscaleRequest(Request):
+    """Enlarge a picture: the results, made small again, are the picture that was given.
+
+    With one sample and the mean, no sample is drawn: the mean is estimated by itself.
+
+    Attributes:
+        factor: of both sides.
+        kernel: how the picture became small: "bicubic" as MATLAB and Pillow have it, with
+            antialiasing, or the "average" of blocks, as sensors and binning do.
+        noise_level_8bit: σ of the small picture's noise, which the results need not repeat.
+        passes: evaluations that the mean takes; `steps` are those of a sample.
+    """
+
+    task: Literal["upscale"] = "upscale"
+    factor: Literal[2, 3, 4] = 2
+    kernel: Literal["bicubic", "average"] = "bicubic"
+    noise_level_8bit: float = Field(0.0, ge=0, le=255)
+    passes: int = Field(8, ge=1, le=MAX_STEPS)
+    estimate: Literal["sample", "mean"] = "mean"
+
+
 class GenerateRequest(PromptedRequest):
     """Make a picture of a size: from a prompt with a pipeline, else from nothing.
 

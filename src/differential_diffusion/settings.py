@@ -8,7 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-__all__ = ["GenerateSettings", "PromptedSettings", "RestoreSettings", "Settings"]
+__all__ = [
+    "GenerateSettings",
+    "PromptedSettings",
+    "RestoreSettings",
+    "Settings",
+    "UpscaleSettings",
+]
 
 
 class Settings(TypedDict, total=False):
@@ -33,6 +39,14 @@ class RestoreSettings(Settings, total=False):
 
     noise_level_8bit: Any
     damage: Any
+
+
+class UpscaleSettings(Settings, total=False):
+    """What `upscale` takes, see `schema.UpscaleRequest`."""
+
+    kernel: Literal["bicubic", "average"]
+    noise_level_8bit: float
+    passes: int
 
 
 class GenerateSettings(Settings, total=False):

@@ -21,6 +21,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "inpaint": {"mask": HALF},
     "denoise": {"noise_level_8bit": 20 * HALF},
     "generate": {},
+    "upscale": {"factor": 3},
     "restore": {"noise_level_8bit": 20 * HALF, "damage": HALF},
 }
 
@@ -44,10 +45,12 @@ def test_outputs_have_the_stated_shapes(name: str, grey: bool, samples: int) -> 
     request = build(TASKS[name].request, image="x.png", samples=samples, **NEEDS[name])
     given = TaskInput(torch.rand(1, 1, 20, 32).expand(1, 3, 20, 32).contiguous(), grey)
     output = TASKS[name].perform(request, given, run)
-    assert output.samples.shape == (samples, 3, 20, 32)
-    assert output.keep.shape == output.map.shape == (1, 1, 20, 32)
+    height, width = (NEEDS[name].get("factor", 1) * side for side in (20, 32))
+    assert output.samples.shape == (samples, 3, height, width)
+    assert output.keep.shape == output.map.shape == (1, 1, height, width)
     assert output.keep.dtype == torch.bool
-    kept = torch.zeros(20, 32, dtype=torch.bool) if name == "generate" else HALF == 0
+    nothing = torch.zeros(height, width, dtype=torch.bool)
+    kept = nothing if name in ("generate", "upscale") else HALF == 0
     assert torch.equal(output.keep[0, 0], torch.as_tensor(kept))
     assert bool((output.map[output.keep] == 0).all())
     assert 0 <= float(output.map.min()) <= float(output.map.max()) <= 1
@@ -55,7 +58,9 @@ def test_outputs_have_the_stated_shapes(name: str, grey: bool, samples: int) -> 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_requests_travel_as_json_unless_they_hold_objects(name: str) -> None:
-    paths: dict[str, Any] = dict.fromkeys(NEEDS[name], "map.png")
+    paths: dict[str, Any] = {
+        key: value if isinstance(value, int) else "map.png" for key, value in NEEDS[name].items()
+    }
     if name in ("denoise", "restore"):
         paths["noise_level_8bit"] = 12.5
     request: Request = build(TASKS[name].request, image="x.png", seed=7, **paths)

@@ -14,7 +14,7 @@ from .doctor import doctor
 from .errors import Commands
 from .generate import fan, generate
 from .map import make
-from .run import denoise, edit, inpaint, restore, task
+from .run import denoise, edit, inpaint, restore, task, upscale
 from .train import train
 
 __all__ = ["app", "main"]
@@ -85,6 +85,12 @@ app.command(
         "diffdiff restore scan.png --damage scratches.png --noise 12",
     )
 )(restore)
+app.command(
+    epilog=_examples(
+        "diffdiff upscale small.png --factor 4 -o large.png",
+        "diffdiff upscale photos/ --noise 3 --samples 8 -o large",
+    )
+)(upscale)
 app.command(
     epilog=_examples(
         "diffdiff generate --prompt 'a red barn in the snow' --model models/sd15 -o barn.png",

@@ -117,6 +117,31 @@ def restore(
 
 
 @with_settings
+def upscale(
+    images: Images,
+    factor: Annotated[int, typer.Option(help="How many times as long each side: 2, 3 or 4.")] = 2,
+    kernel: Annotated[
+        str,
+        typer.Option(
+            help="How the picture became small: 'bicubic', as programs make them so, or the "
+            "'average' of blocks, as sensors do."
+        ),
+    ] = "bicubic",
+    noise: Annotated[
+        float | None,
+        typer.Option(help="σ of the picture's noise on the 0-255 scale.", show_default=False),
+    ] = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Enlarge a picture: the result, made small again, is the picture that was given."""
+    given: dict[str, Any] = {"factor": factor, "kernel": kernel}
+    _run(
+        "upscale", images, settings, given | ({} if noise is None else {"noise_level_8bit": noise})
+    )
+
+
+@with_settings
 def task(
     name: Annotated[str, typer.Argument(metavar="TASK", help="A task by name.")],
     images: Images,
@@ -197,11 +222,12 @@ def _one(
     target = targets.of(source, request.samples if each else 1)
     picture = read(source)
     target.check_holds(picture)
-    film = _film(target, picture)
+    before = picture.enlarged(getattr(request, "factor", 1))
+    film = _film(target, before)
     result = execute(
         request.model_copy(update={"image": picture}), on_step=film, on_progress=on_progress
     )
-    return written(result, target, picture, film, overwrite=targets.force)
+    return written(result, target, before, film, overwrite=targets.force)
 
 
 def written(

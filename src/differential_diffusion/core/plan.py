@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .types import Step
+from .types import Denoiser, Step
 
 OnStep = Callable[[Step], None]
 
@@ -35,6 +35,8 @@ class Plan:
         steps: length of the whole ladder.
         solver: a name in `SOLVERS`.
         path: a name in `PATHS`.
+        guide: wraps the model's denoiser, such as `data_consistency` does; a model of the whole
+            picture, as measurements need it.
         options: settings that only some backends know, passed through untouched.
     """
 
@@ -46,6 +48,7 @@ class Plan:
     steps: int = 20
     solver: str = "ddim"
     path: str = "wait"
+    guide: Callable[[Denoiser], Denoiser] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

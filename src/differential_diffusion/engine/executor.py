@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..images import Picture, read
 from ..models import DenoiserModel, Model, PipelineModel, load_model
 from ..models.text_pipeline import TextPipelineModel, text_to_image
-from ..schema import GenerateRequest, InpaintRequest, Request
+from ..schema import GenerateRequest, InpaintRequest, PromptedRequest, Request
 from ..tasks import TASKS, TaskInput, TaskOutput
 from .prefill import prefilled
 from .result import Result
@@ -57,6 +57,11 @@ def execute(
     """
     picture = _picture(request)
     model = averaged(model_of(request), request.views)
+    if isinstance(model, PipelineModel) and not isinstance(request, PromptedRequest):
+        raise InputError(
+            f"the model '{model.name}' is a pipeline, which edits, inpaints and generates: for "
+            f"{request.task} use the bundled prior, or another model of pixels"
+        )
     if isinstance(request, GenerateRequest) and isinstance(model, PipelineModel):
         model = text_to_image(model)
     started = time.perf_counter()
@@ -147,10 +152,13 @@ def as_result(
 ) -> Result:
     """What a task made, with the kept pixels put back, as the picture it was made from."""
     keep = output.keep[0, 0].numpy()
+    if keep.shape != (picture.height, picture.width):
+        picture = picture.enlarged(keep.shape[0] // picture.height)
     pictures = tuple(picture.replaced(sample, keep) for sample in output.samples)
     several = len(pictures) > 1
-    averaged = several and request.estimate == "mean"
-    chosen = picture.replaced(output.samples.mean(dim=0), keep) if averaged else pictures[0]
+    mean = output.samples.mean(0, keepdim=True) if output.mean is None else output.mean
+    averaged = request.estimate == "mean" and (several or output.mean is not None)
+    chosen = picture.replaced(mean[0], keep) if averaged else pictures[0]
     std, notes = None, list(output.notes)
     if several and not output.spread:
         notes.append(

@@ -112,7 +112,8 @@ def run_plan(
             meter.finish()
             return plan.image.repeat(len(plan.seeds), 1, 1, 1)
         # The network needs the halo around every window; the state, nothing beyond that.
-        box = with_halo(bounding(windows), model.halo, height, width)
+        if plan.guide is None:  # which sees the whole picture
+            box = with_halo(bounding(windows), model.halo, height, width)
         part = cropped(plan, box)
         model = model.with_denoiser(
             RegionalDenoiser(

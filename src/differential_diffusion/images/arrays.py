@@ -40,8 +40,9 @@ class NumpyOrigin:
     path: Path | None = None
 
     def restore(self, raster: Raster) -> Array:
-        """The picture as a new array of the source's shape, and dtype unless that was bool."""
-        samples = raster.merged().reshape(self.shape)
+        """The picture as a new array like the source; one of bool that was edited is uint8."""
+        samples = raster.merged()
+        samples = samples.reshape(*samples.shape[:2], *self.shape[2:])
         edited = self.dtype == np.bool_ and samples.dtype != np.bool_
         return samples.astype(samples.dtype if edited else self.dtype)
 
@@ -62,7 +63,8 @@ class TensorOrigin:
         samples = raster.merged()
         if samples.ndim == 3:
             samples = samples.transpose(2, 0, 1)
-        values = torch.from_numpy(np.array(samples, order="C")).reshape(self.shape)
+        values = torch.from_numpy(np.array(samples, order="C"))
+        values = values.reshape(*self.shape[:-2], *values.shape[-2:])
         edited = self.dtype == torch.bool and values.dtype != torch.bool
         return values.to(self.device, values.dtype if edited else self.dtype)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from .raster import Array, peak_of, row_strips
 
-__all__ = ["cmyk_to_rgb", "luma", "requantised", "to_tensor", "written_over"]
+__all__ = ["cmyk_to_rgb", "enlarged", "luma", "requantised", "to_tensor", "written_over"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -93,6 +94,15 @@ def requantised(samples: Array, dtype: np.dtype[Any]) -> Array:
     for rows in row_strips(samples.shape[0], samples.shape[1]):
         out[rows] = _quantised(_unit(samples[rows]), dtype)
     return out
+
+
+def enlarged(samples: Array, factor: int) -> Array:
+    """Samples (H, W) or (H, W, C) by cubic interpolation, (factor H, factor W, ...)."""
+    height, width = samples.shape[:2]
+    unit = cv2.resize(
+        _unit(samples), (factor * width, factor * height), interpolation=cv2.INTER_CUBIC
+    )
+    return _quantised(np.clip(unit, 0, 1), samples.dtype)
 
 
 def _unit(samples: Array) -> Floats:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import write_atomically
-from .convert import luma, requantised, to_tensor, written_over
+from .convert import enlarged, luma, requantised, to_tensor, written_over
 from .formats import LossyOutputWarning, encode, format_of
 from .pil_io import to_pillow
 from .raster import Array, Raster
@@ -130,6 +130,26 @@ class Picture(Raster):
             )
         source = self._levels() if self.pixels.dtype == np.bool_ else self
         return replace(source, pixels=written_over(source.pixels, planes, keep))
+
+    def enlarged(self, factor: int) -> Picture:
+        """This picture with its sides as many times as long, by cubic interpolation.
+
+        Its resolution grows with it, alpha too. A bilevel picture becomes 8-bit.
+
+        Args:
+            factor: from 1 on.
+        """
+        if factor == 1:
+            return self
+        source = self._levels() if self.pixels.dtype == np.bool_ else self
+        dpi = source.metadata.dpi
+        larger = None if dpi is None else (factor * dpi[0], factor * dpi[1])
+        return replace(
+            source,
+            pixels=enlarged(source.pixels, factor),
+            alpha=None if source.alpha is None else enlarged(source.alpha, factor),
+            metadata=replace(source.metadata, dpi=larger),
+        )
 
     def _levels(self) -> Picture:
         """This bilevel picture in 8 bits, which an edit's grey levels need."""

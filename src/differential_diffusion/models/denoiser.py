@@ -113,12 +113,13 @@ class DenoiserModel:
             )
         x = self._noised(plan, noise).to(self.device)
         path = self.path(plan)
+        denoiser = self.denoiser if plan.guide is None else plan.guide(self.denoiser)
 
         def draw(k: int) -> Tensor:
             return noise(k + 1).to(self.device)
 
         with torch.no_grad():
-            for step in sample_steps(self.denoiser, x, path, SOLVERS[plan.solver](), draw):
+            for step in sample_steps(denoiser, x, path, SOLVERS[plan.solver](), draw):
                 x = step.x
                 if on_step is not None:
                     on_step(step)

@@ -137,6 +137,11 @@ class PipelineModel:
                 f"the model '{self.name}' cannot be told of noise that is in the picture: denoise "
                 "it first, with the bundled prior, or leave noise_level_8bit out"
             )
+        if plan.guide is not None:
+            raise InputError(
+                f"the model '{self.name}' cannot be held to a measurement: use the bundled prior, "
+                "or another model of pixels"
+            )
         for name, default in (("solver", "ddim"), ("path", "wait")):
             if (value := getattr(plan, name)) != default:
                 raise InputError(

@@ -1,6 +1,6 @@
 """Tasks: each turns a request into plans for an injected `run` and returns what came out."""
 
-from . import denoise, edit, generate, inpaint, restore
+from . import denoise, edit, generate, inpaint, restore, upscale
 from .base import Task, TaskInput, TaskOutput
 
 TASKS: dict[str, Task] = {
@@ -9,6 +9,7 @@ TASKS: dict[str, Task] = {
     "denoise": denoise.TASK,
     "restore": restore.TASK,
     "generate": generate.TASK,
+    "upscale": upscale.TASK,
 }
 """Every task by name; a new one is one module and one entry here."""
 

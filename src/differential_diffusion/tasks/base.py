@@ -57,6 +57,7 @@ class TaskOutput:
         notes: sentences for the user.
         spread: whether the samples differ as much as they should: by the posterior of the noise
             that is in the picture, or by the noise that was added.
+        mean: (1,C,H,W), an estimate of the posterior mean that is better than that of the samples.
     """
 
     samples: Tensor
@@ -66,6 +67,7 @@ class TaskOutput:
     damage: Tensor | None = None
     notes: tuple[str, ...] = ()
     spread: bool = True
+    mean: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,101 @@
+"""Upscaling: what comes out is, made small again, what went in, and better than interpolation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import differential_diffusion as dd
+from differential_diffusion.core.operators import BlockAverage, LinearOperator, bicubic
+from differential_diffusion.data.images import load_images
+from differential_diffusion.errors import InputError
+
+from ..pipelines import FAMILIES
+
+
+def shrinking(kernel: str, height: int, width: int, factor: int) -> LinearOperator:
+    return bicubic(height, width, factor) if kernel == "bicubic" else BlockAverage(factor)
+
+
+def waves(height: int, width: int) -> Tensor:
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    picture = torch.stack([(row / 3).sin(), (column / 4).cos(), ((row + column) / 5).sin()])
+    return 0.4 * picture + 0.5
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "average"])
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_made_small_again_it_is_what_was_given(kernel: Any, factor: Any) -> None:
+    small = waves(18, 25)
+    large = dd.upscale(small, factor, kernel=kernel, seed=2).image
+    assert large.shape == (3, 18 * factor, 25 * factor)
+    again = shrinking(kernel, *large.shape[1:], factor).forward(large[None])[0]
+    assert float((again - small).square().mean().sqrt()) < 0.5 / 255
+
+
+def test_what_belongs_to_the_picture_grows_with_it(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    pixels[:10, :, 3], pixels[10:, :, 3] = 255, 0
+    Image.fromarray(pixels).save(tmp_path / "small.png", dpi=(72, 72), pnginfo=None)
+    dd.upscale(tmp_path / "small.png", 2, steps=1).save(tmp_path / "large.png")
+    with Image.open(tmp_path / "large.png") as made:
+        assert made.size == (60, 40)
+        assert made.mode == "RGBA"
+        assert made.info["dpi"] == pytest.approx((144, 144), abs=0.1)
+        alpha = np.asarray(made)[..., 3]
+    assert (alpha[:18] == 255).all()
+    assert (alpha[22:] == 0).all()
+
+
+def test_grey_stays_grey_and_16_bits_stay() -> None:
+    grey = (waves(16, 20)[0].numpy() * 65535).astype(np.uint16)
+    made = dd.upscale(grey, 2, steps=2).image
+    assert made.dtype == np.uint16
+    assert made.shape == (32, 40)
+
+
+def test_samples_differ_where_the_small_picture_says_nothing() -> None:
+    result = dd.upscale(waves(16, 20), 4, samples=3, steps=4)
+    assert result.std is not None
+    assert result.std.shape == (64, 80)
+    assert result.std.mean() > 0.1
+    shrink = bicubic(64, 80, 4)
+    for sample in result.images:
+        again = shrink.forward(sample[None])[0]
+        assert float((again - waves(16, 20)).square().mean().sqrt()) < 0.5 / 255
+
+
+def test_a_pipeline_cannot_be_held_to_a_measurement() -> None:
+    with pytest.raises(InputError, match="edits, inpaints and generates: for upscale use"):
+        dd.upscale(waves(16, 16), 2, model=FAMILIES["sd1"]())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("factor", "least"), [(2, 1.2), (3, 0.9), (4, 0.7)])
+def test_photographs_are_nearer_to_the_truth_than_by_interpolation(
+    shared_data: Path, factor: Any, least: float
+) -> None:
+    gains = []
+    for index in (10, 30, 50):
+        pixels = sorted(load_images(shared_data / "cbsd68.tar").images)[index].pixels[:240, :240]
+        truth = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255
+        small = bicubic(240, 240, factor).forward(truth).clamp(0, 1)
+        levels = (255 * small[0]).round().byte().permute(1, 2, 0).numpy()
+        side = 240 // factor * factor
+        size = (side, side)
+        plain = Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+        made = dd.upscale(levels, factor).image
+        gains.append(psnr(made, pixels) - psnr(np.asarray(plain), pixels))
+    assert np.mean(gains) > least, gains
+
+
+def psnr(made: np.ndarray, truth: np.ndarray) -> float:
+    error = float(((made.astype(float) - truth) ** 2).mean())
+    return 10 * math.log10(255**2 / error)
