@@ -15,6 +15,7 @@ REQUESTS: dict[str, type[schema.Request]] = {
     "denoise": schema.DenoiseRequest,
     "restore": schema.RestoreRequest,
     "upscale": schema.UpscaleRequest,
+    "demosaic": schema.DemosaicRequest,
     "generate": schema.GenerateRequest,
     "fan": schema.EditRequest,
     "edit_batch": schema.EditRequest,

@@ -17,7 +17,18 @@ from .errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from . import maps
-    from .api import Result, denoise, edit, edit_batch, fan, generate, inpaint, restore, upscale
+    from .api import (
+        Result,
+        demosaic,
+        denoise,
+        edit,
+        edit_batch,
+        fan,
+        generate,
+        inpaint,
+        restore,
+        upscale,
+    )
     from .maps import StrengthMap
     from .models import load_model
 
@@ -30,6 +41,7 @@ __all__ = [
     "Result",
     "StrengthMap",
     "__version__",
+    "demosaic",
     "denoise",
     "edit",
     "edit_batch",
@@ -44,6 +56,7 @@ __all__ = [
 
 _HOME = {
     "Result": ".api",
+    "demosaic": ".api",
     "denoise": ".api",
     "edit": ".api",
     "edit_batch": ".api",

@@ -10,6 +10,7 @@ from .engine import Result, execute, execute_batch, fan_out
 from .engine.executor import OnProgress
 from .errors import InputError
 from .schema import (
+    DemosaicRequest,
     DenoiseRequest,
     EditRequest,
     GenerateRequest,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .settings import (
+        DemosaicSettings,
         GenerateSettings,
         PromptedSettings,
         RestoreSettings,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Result",
+    "demosaic",
     "denoise",
     "edit",
     "edit_batch",
@@ -242,6 +245,29 @@ def upscale(
         InputError: for anything wrong with the picture or a setting.
     """
     return _perform(UpscaleRequest, on_step, on_progress, image=image, factor=factor, **settings)
+
+
+def demosaic(
+    image: Any,
+    pattern: Literal["RGGB", "BGGR", "GRBG", "GBRG"] = "RGGB",
+    *,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Unpack[DemosaicSettings],
+) -> Result:
+    """Give each pixel of a raw picture, behind a Bayer filter, its three colours.
+
+    Args:
+        image: of one channel, its values as they are to be shown (not linear light): a path, PIL
+            image, numpy array (H,W) or tensor (1,H,W).
+        pattern: colours of the first two pixels of the first two rows.
+        on_step, on_progress, settings: as in `edit`; fields of `DemosaicRequest`. With several
+            samples, ``estimate="mean"`` (default) or "sample", and `Result.std`.
+
+    Raises:
+        InputError: for a picture with colours, or anything wrong with a setting.
+    """
+    return _perform(DemosaicRequest, on_step, on_progress, image=image, pattern=pattern, **settings)
 
 
 def generate(

@@ -256,6 +256,26 @@ class UpscaleRequest(Request):
     estimate: Literal["sample", "mean"] = "mean"
 
 
+class DemosaicRequest(Request):
+    """Give each pixel of a raw picture, behind a Bayer filter, its three colours.
+
+    The picture has one channel, its values as they are to be shown (not linear light): where the
+    result is filtered again, it is the raw picture. With one sample and the mean, no sample is
+    drawn: the mean is estimated by itself.
+
+    Attributes:
+        pattern: colours of the first two pixels of the first two rows.
+        noise_level_8bit: σ of the raw picture's noise, which the results need not repeat.
+        passes: evaluations that the mean takes; `steps` are those of a sample.
+    """
+
+    task: Literal["demosaic"] = "demosaic"
+    pattern: Literal["RGGB", "BGGR", "GRBG", "GBRG"] = "RGGB"
+    noise_level_8bit: float = Field(0.0, ge=0, le=255)
+    passes: int = Field(24, ge=1, le=MAX_STEPS)
+    estimate: Literal["sample", "mean"] = "mean"
+
+
 class GenerateRequest(PromptedRequest):
     """Make a picture of a size: from a prompt with a pipeline, else from nothing.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 __all__ = [
+    "DemosaicSettings",
     "GenerateSettings",
     "PromptedSettings",
     "RestoreSettings",
@@ -45,6 +46,13 @@ class UpscaleSettings(Settings, total=False):
     """What `upscale` takes, see `schema.UpscaleRequest`."""
 
     kernel: Literal["bicubic", "average"]
+    noise_level_8bit: float
+    passes: int
+
+
+class DemosaicSettings(Settings, total=False):
+    """What `demosaic` takes, see `schema.DemosaicRequest`."""
+
     noise_level_8bit: float
     passes: int
 

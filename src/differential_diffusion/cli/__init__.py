@@ -14,7 +14,7 @@ from .doctor import doctor
 from .errors import Commands
 from .generate import fan, generate
 from .map import make
-from .run import denoise, edit, inpaint, restore, task, upscale
+from .run import demosaic, denoise, edit, inpaint, restore, task, upscale
 from .train import train
 
 __all__ = ["app", "main"]
@@ -91,6 +91,12 @@ app.command(
         "diffdiff upscale photos/ --noise 3 --samples 8 -o large",
     )
 )(upscale)
+app.command(
+    epilog=_examples(
+        "diffdiff demosaic raw.png --pattern GRBG -o colours.png",
+        "diffdiff demosaic frames/ --noise 4 -o colours",
+    )
+)(demosaic)
 app.command(
     epilog=_examples(
         "diffdiff generate --prompt 'a red barn in the snow' --model models/sd15 -o barn.png",

@@ -142,6 +142,25 @@ def upscale(
 
 
 @with_settings
+def demosaic(
+    images: Images,
+    pattern: Annotated[
+        str, typer.Option(help="Colours of the first two pixels of the first two rows.")
+    ] = "RGGB",
+    noise: Annotated[
+        float | None,
+        typer.Option(help="σ of the picture's noise on the 0-255 scale.", show_default=False),
+    ] = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
+    given: dict[str, Any] = {"pattern": pattern}
+    given |= {} if noise is None else {"noise_level_8bit": noise}
+    _run("demosaic", images, settings, given)
+
+
+@with_settings
 def task(
     name: Annotated[str, typer.Argument(metavar="TASK", help="A task by name.")],
     images: Images,

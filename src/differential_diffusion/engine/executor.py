@@ -152,6 +152,8 @@ def as_result(
 ) -> Result:
     """What a task made, with the kept pixels put back, as the picture it was made from."""
     keep = output.keep[0, 0].numpy()
+    if output.coloured:
+        picture = picture.coloured()
     if keep.shape != (picture.height, picture.width):
         picture = picture.enlarged(keep.shape[0] // picture.height)
     pictures = tuple(picture.replaced(sample, keep) for sample in output.samples)

@@ -42,7 +42,8 @@ class NumpyOrigin:
     def restore(self, raster: Raster) -> Array:
         """The picture as a new array like the source; one of bool that was edited is uint8."""
         samples = raster.merged()
-        samples = samples.reshape(*samples.shape[:2], *self.shape[2:])
+        if samples.ndim == 2:  # of a grey source, which may have an axis for its one channel
+            samples = samples.reshape(*samples.shape, *self.shape[2:])
         edited = self.dtype == np.bool_ and samples.dtype != np.bool_
         return samples.astype(samples.dtype if edited else self.dtype)
 
@@ -64,7 +65,8 @@ class TensorOrigin:
         if samples.ndim == 3:
             samples = samples.transpose(2, 0, 1)
         values = torch.from_numpy(np.array(samples, order="C"))
-        values = values.reshape(*self.shape[:-2], *values.shape[-2:])
+        axes = values.ndim  # a batch of one, or of a grey source one channel, comes back
+        values = values.reshape(*self.shape[:-axes], *values.shape)
         edited = self.dtype == torch.bool and values.dtype != torch.bool
         return values.to(self.device, values.dtype if edited else self.dtype)
 

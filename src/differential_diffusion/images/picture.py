@@ -151,6 +151,13 @@ class Picture(Raster):
             metadata=replace(source.metadata, dpi=larger),
         )
 
+    def coloured(self) -> Picture:
+        """This picture with three channels: a grey one's are equal, others stay as they are."""
+        source = self._levels() if self.pixels.dtype == np.bool_ else self
+        if source.pixels.ndim == 3:
+            return source
+        return replace(source, pixels=np.repeat(source.pixels[..., None], 3, axis=2))
+
     def _levels(self) -> Picture:
         """This bilevel picture in 8 bits, which an edit's grey levels need."""
         depth = np.dtype(np.uint8)

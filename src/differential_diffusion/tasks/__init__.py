@@ -1,6 +1,6 @@
 """Tasks: each turns a request into plans for an injected `run` and returns what came out."""
 
-from . import denoise, edit, generate, inpaint, restore, upscale
+from . import demosaic, denoise, edit, generate, inpaint, restore, upscale
 from .base import Task, TaskInput, TaskOutput
 
 TASKS: dict[str, Task] = {
@@ -10,6 +10,7 @@ TASKS: dict[str, Task] = {
     "restore": restore.TASK,
     "generate": generate.TASK,
     "upscale": upscale.TASK,
+    "demosaic": demosaic.TASK,
 }
 """Every task by name; a new one is one module and one entry here."""
 

@@ -58,6 +58,7 @@ class TaskOutput:
         spread: whether the samples differ as much as they should: by the posterior of the noise
             that is in the picture, or by the noise that was added.
         mean: (1,C,H,W), an estimate of the posterior mean that is better than that of the samples.
+        coloured: whether a grey picture got colours.
     """
 
     samples: Tensor
@@ -68,6 +69,7 @@ class TaskOutput:
     notes: tuple[str, ...] = ()
     spread: bool = True
     mean: Tensor | None = None
+    coloured: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ __all__ = ["ROUNDING", "posterior_mean"]
 ROUNDING = 12**-0.5 / 127.5
 """Deviation of what rounding to 8 bits takes away, on [-1,1]; no picture need repeat it."""
 
-_FIRST, _LAST = 49 / 127.5, 2.55 / 127.5
 _HELD = 10.0
 
 
@@ -26,6 +25,7 @@ def posterior_mean(
     noise_sigma: float,
     passes: int,
     seed: int = 0,
+    levels: tuple[float, float] = (49 / 127.5, 2.55 / 127.5),
 ) -> Tensor:
     """An estimate of the mean of the pictures that a measurement y = A x + noise leaves open.
 
@@ -34,7 +34,7 @@ def posterior_mean(
 
         z ← D(x, σ_k),    x ← argmin Σ (x - z)²/(2 V_k) + Σ (A x - y)²/(2 R),    V_k = 10 σ_k²
 
-    with σ_k from 49 to 2.55 on the 8-bit scale, or to the measurement's noise, log-evenly. In the
+    with σ_k from the first level to the last, or to the measurement's noise, log-evenly. In the
     end V is no larger than it takes for A x to lie as near to y as its noise lets it (Morozov's
     discrepancy principle): more would put the noise back. No noise is added, so that this errs
     less than the mean of a few samples, at the cost of one.
@@ -47,12 +47,14 @@ def posterior_mean(
         noise_sigma: √R, on [-1,1].
         passes: how many levels.
         seed: of the plans, which draw nothing.
+        levels: σ to begin and to end with, on [-1,1].
 
     Returns: (1,C,H,W).
     """
-    last = min(max(noise_sigma, _LAST), _FIRST)
+    first, last = levels
+    last = min(max(noise_sigma, last), first)
     x, z, variance = start, start, torch.ones(1, 1, 1, 1)
-    for sigma in _FIRST * (last / _FIRST) ** torch.linspace(0, 1, passes):
+    for sigma in first * (last / first) ** torch.linspace(0, 1, passes):
         z = run(denoise_plan(x, sigma.view(1, 1, 1, 1), seed))
         variance = _HELD * sigma.square().view(1, 1, 1, 1)
         x = operator.prox(z, y, variance, noise_sigma**2)

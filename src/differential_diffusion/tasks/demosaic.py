@@ -1,0 +1,87 @@
+"""Demosaicing: three colours at each pixel of a raw picture that has one."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.guidance import data_consistency
+from ..core.operators import ChannelSum, bayer
+from ..core.plan import Plan, Run
+from ..errors import InputError
+from ..schema import DemosaicRequest
+from .base import Task, TaskInput, TaskOutput, plan_options
+from .measured import ROUNDING, posterior_mean
+
+# Malvar, He and Cutler (2004), figure 2, eighths: green at red or blue; red or blue at green, its
+# like beside it; and at the other of the two. A green with its like above and below has the
+# second's transpose.
+_GREEN = ((0, 0, -1, 0, 0), (0, 0, 2, 0, 0), (-1, 2, 4, 2, -1), (0, 0, 2, 0, 0), (0, 0, -1, 0, 0))
+_BESIDE = (
+    (0, 0, 0.5, 0, 0),
+    (0, -1, 0, -1, 0),
+    (-1, 4, 5, 4, -1),
+    (0, -1, 0, -1, 0),
+    (0, 0, 0.5, 0, 0),
+)
+_ACROSS = (
+    (0, 0, -1.5, 0, 0),
+    (0, 2, 0, 2, 0),
+    (-1.5, 0, 6, 0, -1.5),
+    (0, 2, 0, 2, 0),
+    (0, 0, -1.5, 0, 0),
+)
+_FIRST_8BIT, _LAST_8BIT = 8.0, 0.1
+
+
+def interpolated(mosaic: Tensor, weights: Tensor) -> Tensor:
+    """A first guess by linear filters (Malvar, He and Cutler, 2004): (1,3,H,W).
+
+    Args:
+        mosaic: (1,1,H,W).
+        weights: of `bayer`, (1,3,H,W).
+    """
+    beside = torch.tensor(_BESIDE)
+    kernels = torch.stack([torch.tensor(_GREEN), beside, beside.mT, torch.tensor(_ACROSS)]) / 8
+    padded = F.pad(mosaic, (2, 2, 2, 2), "reflect")
+    filtered, known = F.conv2d(padded, kernels.to(mosaic)[:, None]), weights.to(mosaic)
+    green, along, down, across = (filtered[:, k : k + 1] for k in range(4))
+    red, blue = known[:, :1], known[:, 2:]
+
+    def spread(own: Tensor, other: Tensor) -> Tensor:
+        in_its_rows = own.amax(-1, keepdim=True) > 0
+        at_green = torch.where(in_its_rows, along, down)
+        return torch.where(own > 0, mosaic, torch.where(other > 0, across, at_green))
+
+    at_green = torch.where(known[:, 1:2] > 0, mosaic, green)
+    return torch.cat([spread(red, blue), at_green, spread(blue, red)], 1)
+
+
+def demosaic(request: DemosaicRequest, source: TaskInput, run: Run) -> TaskOutput:
+    """Estimate the mean, or sample, held to the mosaic in every step."""
+    if not source.grey:
+        raise InputError("the picture has colours already: give a raw picture, of one channel")
+    if min(source.size) < 4:
+        raise InputError(f"the raw picture has {source.size} pixels: give 4 x 4 at least")
+    operator: ChannelSum = bayer(request.pattern, *source.size)
+    mosaic = source.image[:, :1]
+    start = interpolated(mosaic, operator.weights)
+    noise = max(request.noise_level_8bit / 127.5, ROUNDING)
+    everywhere = torch.ones(1, 1, *source.size)
+    mean = None
+    if request.estimate == "mean":
+        levels = _FIRST_8BIT / 127.5, _LAST_8BIT / 127.5
+        mean = posterior_mean(
+            run, operator, mosaic, start, noise, request.passes, request.seed, levels=levels
+        )
+        if request.samples == 1:
+            return TaskOutput(mean, everywhere == 0, everywhere, mean=mean, coloured=True)
+    guide = partial(data_consistency, operator=operator, y=mosaic, noise_sigma=noise)
+    samples = run(Plan(start, everywhere, guide=guide, **plan_options(request)))
+    return TaskOutput(samples, everywhere == 0, everywhere, mean=mean, coloured=True)
+
+
+TASK = Task(DemosaicRequest, demosaic, "give each pixel of a raw picture its three colours")
