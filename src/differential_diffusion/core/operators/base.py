@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["LinearOperator", "conjugate_gradients"]
 
-_FLOOR = 1e-8
+FLOOR = 1e-8
 """Least noise variance in `LinearOperator.prox`: keeps its system regular."""
 
 
@@ -52,7 +52,7 @@ class LinearOperator(ABC):
             variance: V ≥ 0, broadcastable to v.
             noise_variance: R ≥ 0, broadcastable to y.
         """
-        r = torch.as_tensor(noise_variance).to(v).clamp(min=_FLOOR)
+        r = torch.as_tensor(noise_variance).to(v).clamp(min=FLOOR)
 
         def system(z: Tensor) -> Tensor:
             return self.forward(variance * self.adjoint(z)) + r * z
@@ -62,7 +62,10 @@ class LinearOperator(ABC):
 
 
 def conjugate_gradients(
-    system: Callable[[Tensor], Tensor], b: Tensor, iterations: int = 500
+    system: Callable[[Tensor], Tensor],
+    b: Tensor,
+    iterations: int = 500,
+    nearly_solved: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Solve M z = b for each image, M symmetric and positive semi-definite (Hestenes, 1952).
 
@@ -73,14 +76,18 @@ def conjugate_gradients(
         system: z -> M z, on (B,...).
         b: (B,...).
         iterations: at most.
+        nearly_solved: b -> P b with P symmetric, positive definite and near M's inverse, which
+            saves iterations.
     """
     dims = tuple(range(1, b.ndim))
 
     def dot(p: Tensor, q: Tensor) -> Tensor:
         return (p * q).sum(dims, keepdim=True)
 
+    precondition = (lambda r: r) if nearly_solved is None else nearly_solved
     z, residual = torch.zeros_like(b), b
-    direction = residual
+    scaled = precondition(residual)
+    direction, agreement = scaled, dot(residual, scaled)
     norm = dot(residual, residual)
     enough = norm * (10 * torch.finfo(b.dtype).eps) ** 2
     for _ in range(iterations):
@@ -89,11 +96,13 @@ def conjugate_gradients(
         m_direction = system(direction)
         curvature = dot(direction, m_direction)
         going = (norm > enough) & (curvature > 0)
-        step = torch.where(going, norm / torch.where(going, curvature, 1.0), 0.0)
+        step = torch.where(going, agreement / torch.where(going, curvature, 1.0), 0.0)
         z = z + step * direction
         residual = residual - step * m_direction
-        norm_next = dot(residual, residual)
-        ratio = torch.where(going, norm_next / torch.where(going, norm, 1.0), 0.0)
-        direction = residual + ratio * direction
-        norm = torch.where(going, norm_next, 0.0)
+        scaled = precondition(residual)
+        agreement_next = dot(residual, scaled)
+        ratio = torch.where(going, agreement_next / torch.where(going, agreement, 1.0), 0.0)
+        direction = scaled + ratio * direction
+        agreement = agreement_next
+        norm = torch.where(going, dot(residual, residual), 0.0)
     return z

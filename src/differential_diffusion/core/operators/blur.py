@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import InputError
-from .base import LinearOperator
+from .base import FLOOR, LinearOperator, conjugate_gradients
 
 __all__ = ["Blur", "gaussian_kernel", "motion_kernel"]
 
 _FLAT = 1e-6  # of the largest: what the kernel hardly lets through is taken for lost
+_ITERATIONS = 40  # what is left then is far below the noise
 
 
 class Blur(LinearOperator):
@@ -72,8 +73,10 @@ class Blur(LinearOperator):
         See `LinearOperator.prox` for the rest.
         """
         noise = torch.as_tensor(noise_variance).to(v)
-        if not self.circular or variance.shape[1:] != (1, 1, 1) or noise.numel() > 1:
+        if variance.shape[1:] != (1, 1, 1) or noise.numel() > 1:
             return super().prox(v, y, variance, noise_variance)
+        if not self.circular:
+            return self._mirrored_prox(v, y, variance, noise.clamp(min=FLOOR))
         transfer = self._transfer(v)
         total = variance * transfer.abs().square() + noise
         least = _FLAT**2 * total.amax((-2, -1), keepdim=True)
@@ -83,6 +86,20 @@ class Blur(LinearOperator):
         residual = torch.fft.rfft2(y - self.forward(v))
         moved: Tensor = torch.fft.irfft2(gain * residual, s=v.shape[-2:])
         return v + moved
+
+    def _mirrored_prox(self, v: Tensor, y: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
+        """The prox at mirrored borders: the system is nearly that of a picture that goes round."""
+        gain = 1 / (variance * self._transfer(v).abs().square() + noise)
+
+        def system(z: Tensor) -> Tensor:
+            return self.forward(variance * self.adjoint(z)) + noise * z
+
+        def nearly(r: Tensor) -> Tensor:
+            solved: Tensor = torch.fft.irfft2(gain * torch.fft.rfft2(r), s=r.shape[-2:])
+            return solved
+
+        z = conjugate_gradients(system, y - self.forward(v), _ITERATIONS, nearly)
+        return v + variance * self.adjoint(z)
 
     def _transfer(self, x: Tensor) -> Tensor:
         """k̂ for pictures of this size."""
