@@ -23,7 +23,6 @@ from differential_diffusion.core.oracle import Gaussian
 from differential_diffusion.core.plan import Plan
 from differential_diffusion.core.types import Step
 from differential_diffusion.models.unet import UNetModel, convention_of, from_unet
-from differential_diffusion.tasks import TASKS
 
 from ..core.helpers import gaussian, normal
 
@@ -401,7 +400,7 @@ def call(name: str, image: Any, **settings: Any) -> dd.Result:
 
 
 @pytest.mark.parametrize("grey", [False, True])
-@pytest.mark.parametrize("name", sorted(TASKS.keys() - {"generate"}))
+@pytest.mark.parametrize("name", ["denoise", "edit", "inpaint", "restore"])
 def test_every_task_runs_and_keeps_what_it_is_to_keep(
     name: str, grey: bool, folder: Path, grey_folder: Path
 ) -> None:
@@ -416,6 +415,28 @@ def test_every_task_runs_and_keeps_what_it_is_to_keep(
     assert np.array_equal(again.image, result.image)
     if name != "denoise":  # its one estimate takes no noise where the level is the same
         assert not np.array_equal(call(name, image, model=model, seed=4).image, result.image)
+
+
+@pytest.mark.parametrize("estimate", ["mean", "sample"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_upscaling(estimate: Any, grey: bool, folder: Path, grey_folder: Path) -> None:
+    image = picture(12, 16) if grey else picture(12, 16, 3)
+    given: dict[str, Any] = {"model": grey_folder if grey else folder, "passes": 2, "steps": 2}
+    large = dd.upscale(image, 2, kernel="average", estimate=estimate, **given).image
+    assert large.shape == (24, 32, *image.shape[2:])
+    means = large.reshape(12, 2, 16, 2, -1).mean((1, 3)).reshape(image.shape)
+    if estimate == "mean":  # an untrained network's samples are clipped nearly everywhere
+        assert np.median(np.abs(means - image)) <= 0.5
+    else:
+        assert large.std() > 1
+
+
+def test_a_grey_network_makes_no_colours(folder: Path, grey_folder: Path) -> None:
+    raw = picture(12, 16)
+    made = dd.demosaic(raw, model=folder, passes=2)
+    assert made.image.shape == (12, 16, 3)
+    with pytest.raises(dd.InputError, match="knows 1 channel"):
+        dd.demosaic(raw, model=grey_folder, passes=2)
 
 
 def test_a_colour_network_edits_grey_pictures(folder: Path) -> None:

@@ -131,6 +131,10 @@ def upscale(
         float | None,
         typer.Option(help="σ of the picture's noise on the 0-255 scale.", show_default=False),
     ] = None,
+    passes: Annotated[
+        int | None,
+        typer.Option(help="Evaluations that the mean takes [default: 8].", show_default=False),
+    ] = None,
     *,
     settings: Settings,
 ) -> None:
@@ -151,13 +155,16 @@ def demosaic(
         float | None,
         typer.Option(help="σ of the picture's noise on the 0-255 scale.", show_default=False),
     ] = None,
+    passes: Annotated[
+        int | None,
+        typer.Option(help="Evaluations that the mean takes [default: 24].", show_default=False),
+    ] = None,
     *,
     settings: Settings,
 ) -> None:
     """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
     given: dict[str, Any] = {"pattern": pattern}
-    given |= {} if noise is None else {"noise_level_8bit": noise}
-    _run("demosaic", images, settings, given)
+    _run("demosaic", images, settings, given | _measured(noise, passes))
 
 
 @with_settings
@@ -186,6 +193,12 @@ def task(
         if key in {*common, "image", "model", "task"}:
             raise InputError(f"--set {key} says again what the command line says: leave it out.")
     _run(name, images, settings, given)
+
+
+def _measured(noise: float | None, passes: int | None) -> dict[str, Any]:
+    """What was set of the fields that the tasks on measurements share."""
+    given = {"noise_level_8bit": noise, "passes": passes}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _noise_level(text: str | None) -> dict[str, Any]:

@@ -64,6 +64,11 @@ def demosaic(request: DemosaicRequest, source: TaskInput, run: Run) -> TaskOutpu
     """Estimate the mean, or sample, held to the mosaic in every step."""
     if not source.grey:
         raise InputError("the picture has colours already: give a raw picture, of one channel")
+    if source.model_channels < 3:
+        raise InputError(
+            f"the model knows {source.model_channels} channel, and demosaicing makes three: use a "
+            "model of colours"
+        )
     if min(source.size) < 4:
         raise InputError(f"the raw picture has {source.size} pixels: give 4 x 4 at least")
     operator: ChannelSum = bayer(request.pattern, *source.size)

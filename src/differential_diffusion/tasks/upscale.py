@@ -30,7 +30,8 @@ def upscale(request: UpscaleRequest, source: TaskInput, run: Run) -> TaskOutput:
         mean = posterior_mean(run, shrink, small, large, noise, request.passes, request.seed)
     if mean is not None and request.samples == 1:
         return TaskOutput(mean, everywhere == 0, everywhere, mean=mean)
-    guide = partial(data_consistency, operator=shrink, y=small, noise_sigma=noise)
+    seen = small[:, : source.model_channels]
+    guide = partial(data_consistency, operator=shrink, y=seen, noise_sigma=noise)
     samples = run(Plan(large, everywhere, guide=guide, **plan_options(request)))
     return TaskOutput(samples, everywhere == 0, everywhere, mean=mean)
 
