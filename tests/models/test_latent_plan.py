@@ -84,3 +84,12 @@ def test_a_thin_stroke_keeps_its_strength() -> None:
     assert cells[0, 0, 1, 1] == torch.tensor(0.7)
     assert int((cells > 0).sum()) == 1
     assert cell_maximum(torch.full((1, 1, 1, 1), 0.2), 2, 3).shape == (1, 1, 2, 3)
+
+
+@pytest.mark.parametrize("steps", [3, 7, 10, 20, 29, 50, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_whole_steps_are_whole_whatever_the_last_bit(steps: int, dtype: torch.dtype) -> None:
+    """k/N of N steps are k, though 0.29 in single precision times 100 is less than 29."""
+    strength = (torch.arange(1, steps + 1, dtype=dtype) / steps).view(1, 1, 1, -1)
+    first = LatentPlan.of(strength, steps).first
+    assert first.flatten().tolist() == [steps - k for k in range(1, steps + 1)]

@@ -75,10 +75,13 @@ class LatentPlan:
             pin: end cells of strength 0 at the original.
         """
         exact = strength.double() * steps
+        rounding = (
+            _ROUNDING + steps * torch.finfo(torch.float32).eps
+        )  # of maps, in single precision
         if published:
-            first = (torch.ceil(steps - exact - _ROUNDING) - 1).clamp(min=0)
+            first = (torch.ceil(steps - exact - rounding) - 1).clamp(min=0)
         else:
-            moves = torch.floor(exact + _ROUNDING).clamp(min=1)
+            moves = torch.floor(exact + rounding).clamp(min=1)
             first = torch.where(strength > 0, steps - moves, float(steps))
         first = first.long()
         begin = max(0, int(first.min()) - warmup_steps) if skip_idle else 0
