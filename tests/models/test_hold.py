@@ -17,8 +17,8 @@ from diffusers import (
 from torch import Tensor
 
 from differential_diffusion.errors import InputError
-from differential_diffusion.models.codec import unpack
-from differential_diffusion.models.hold import Hold, pack
+from differential_diffusion.models.codec import pack, unpack
+from differential_diffusion.models.hold import Hold
 from differential_diffusion.models.latent_plan import LatentPlan
 from differential_diffusion.models.pipeline import PipelineModel, PipelineSettings
 

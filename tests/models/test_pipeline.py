@@ -15,7 +15,7 @@ from torch import Tensor
 import differential_diffusion as dd
 from differential_diffusion.core import Plan, PositionalNoise, Step
 from differential_diffusion.errors import InputError
-from differential_diffusion.models.hold import pack
+from differential_diffusion.models.codec import pack
 from differential_diffusion.models.latent_plan import LatentPlan
 from differential_diffusion.models.pipeline import PipelineModel, PipelineSettings
 from differential_diffusion.models.pipeline_load import wrap_pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from typer.testing import CliRunner
 
 import differential_diffusion as dd
+from differential_diffusion.cli import app
 from differential_diffusion.core.operators import BlockAverage, LinearOperator, bicubic
 from differential_diffusion.data.images import load_images
 from differential_diffusion.errors import InputError
@@ -99,3 +102,27 @@ def test_photographs_are_nearer_to_the_truth_than_by_interpolation(
 def psnr(made: np.ndarray, truth: np.ndarray) -> float:
     error = float(((made.astype(float) - truth) ** 2).mean())
     return 10 * math.log10(255**2 / error)
+
+
+def test_the_command_line_says_what_python_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    levels = (255 * waves(12, 16)).byte()
+    Image.fromarray(levels.permute(1, 2, 0).numpy()).save("small.png")
+    Image.fromarray(levels[0].numpy()).save("raw.png")
+    for command, settings, options in (
+        ("upscale", {"factor": 3, "kernel": "average"}, ["--factor", "3", "--kernel", "average"]),
+        ("demosaic", {"pattern": "GRBG"}, ["--pattern", "GRBG"]),
+    ):
+        picture = "small.png" if command == "upscale" else "raw.png"
+        given = [*options, "--passes", "3", "--noise", "4", "-o", "made.png", "--force", "--json"]
+        done = CliRunner().invoke(app, [command, picture, *given])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["evaluations"] == 3
+        expected = getattr(dd, command)(picture, passes=3, noise_level_8bit=4, **settings).image
+        with Image.open("made.png") as made:
+            np.testing.assert_array_equal(np.asarray(made), np.asarray(expected))
+    done = CliRunner().invoke(app, ["upscale", "small.png", "--factor", "5"])
+    assert done.exit_code == 2
+    assert "factor is 5" in done.stderr

@@ -13,7 +13,7 @@ from .batch import expanded, run_each
 from .common import Images, Invert, PromptedSettings, Reporter, number_or_file, with_settings
 from .errors import BAD_INPUT
 from .outputs import Target, Targets
-from .run import chosen_targets, with_model, written
+from .run import chosen_targets, film_for, with_model, written
 
 if TYPE_CHECKING:
     from ..schema import EditRequest, GenerateRequest
@@ -48,11 +48,10 @@ def _one(
 
     from ..engine import execute
     from ..images import read
-    from .film import Film
 
     target = targets.of(source, request.samples if request.estimate == "sample" else 1)
     blank = read(Image.new("RGB", (request.width, request.height), (128, 128, 128)))
-    film = None if target.film is None else Film(blank)
+    film = film_for(target, blank)
     result = execute(request, on_step=film, on_progress=on_progress)
     record, line = written(result, target, blank, film, overwrite=targets.force)
     del record["input"]

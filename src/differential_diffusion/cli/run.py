@@ -35,6 +35,17 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="Request")
 
+KnownNoise = Annotated[
+    float | None,
+    typer.Option("--noise", help="σ of the picture's noise on the 0-255 scale."),
+]
+Passes = Annotated[
+    int | None,
+    typer.Option(
+        "--passes", help="Evaluations that the mean takes [default: upscale 8, demosaic 24]."
+    ),
+]
+
 
 @with_settings
 def edit(
@@ -127,22 +138,14 @@ def upscale(
             "'average' of blocks, as sensors do."
         ),
     ] = "bicubic",
-    noise: Annotated[
-        float | None,
-        typer.Option(help="σ of the picture's noise on the 0-255 scale.", show_default=False),
-    ] = None,
-    passes: Annotated[
-        int | None,
-        typer.Option(help="Evaluations that the mean takes [default: 8].", show_default=False),
-    ] = None,
+    noise: KnownNoise = None,
+    passes: Passes = None,
     *,
     settings: Settings,
 ) -> None:
     """Enlarge a picture: the result, made small again, is the picture that was given."""
     given: dict[str, Any] = {"factor": factor, "kernel": kernel}
-    _run(
-        "upscale", images, settings, given | ({} if noise is None else {"noise_level_8bit": noise})
-    )
+    _run("upscale", images, settings, given | _measured(noise, passes))
 
 
 @with_settings
@@ -151,14 +154,8 @@ def demosaic(
     pattern: Annotated[
         str, typer.Option(help="Colours of the first two pixels of the first two rows.")
     ] = "RGGB",
-    noise: Annotated[
-        float | None,
-        typer.Option(help="σ of the picture's noise on the 0-255 scale.", show_default=False),
-    ] = None,
-    passes: Annotated[
-        int | None,
-        typer.Option(help="Evaluations that the mean takes [default: 24].", show_default=False),
-    ] = None,
+    noise: KnownNoise = None,
+    passes: Passes = None,
     *,
     settings: Settings,
 ) -> None:
@@ -237,10 +234,9 @@ def chosen_targets(sources: list[Path], task: str, settings: Settings) -> Target
 
 def with_model(request: R) -> R:
     """The request with its model loaded, once for all pictures."""
-    from ..engine.executor import model_of
+    from ..engine.executor import as_loaded, model_of
 
-    loaded = {"model": model_of(request), "config": None, "device": None, "precision": "auto"}
-    return request.model_copy(update=loaded)
+    return request.model_copy(update=as_loaded(model_of(request)))
 
 
 def _one(
@@ -255,7 +251,7 @@ def _one(
     picture = read(source)
     target.check_holds(picture)
     before = picture.enlarged(getattr(request, "factor", 1))
-    film = _film(target, before)
+    film = film_for(target, before)
     result = execute(
         request.model_copy(update={"image": picture}), on_step=film, on_progress=on_progress
     )
@@ -278,7 +274,7 @@ def written(
     return _record(target, result, files, notes)
 
 
-def _film(target: Target, picture: Picture) -> Film | None:
+def film_for(target: Target, picture: Picture) -> Film | None:
     """What keeps the steps, where they were asked for."""
     if target.film is None:
         return None

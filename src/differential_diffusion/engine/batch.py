@@ -17,6 +17,7 @@ from ..tasks.edit import edited, plan_edit
 from .executor import (
     OnProgress,
     Progress,
+    as_loaded,
     as_result,
     averaged,
     execute,
@@ -50,7 +51,7 @@ def execute_batch(
         return []
     model = model_of(requests[0])
     if not isinstance(model, PipelineModel):
-        loaded = {"model": model, "config": None, "device": None, "precision": "auto"}
+        loaded = as_loaded(model)
         return [
             execute(request.model_copy(update=loaded), on_progress=_as_run(index, on_progress))
             for index, request in enumerate(requests, start=1)

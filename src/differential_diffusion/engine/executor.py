@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,6 +122,11 @@ def model_of(request: Request) -> Model:
             "pipeline"
         )
     return model
+
+
+def as_loaded(model: Model) -> dict[str, Any]:
+    """The fields of a request whose model is loaded already."""
+    return {"model": model, "config": None, "device": None, "precision": "auto"}
 
 
 def with_holes_filled(plan: Plan, model: Model) -> Plan:

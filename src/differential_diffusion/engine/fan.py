@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..errors import InputError
 from ..images import read
@@ -11,7 +10,7 @@ from ..schema import EditRequest
 from ..tasks import TaskInput
 from ..tasks.edit import plan_edit
 from .batch import execute_batch
-from .executor import OnProgress, model_of, with_holes_filled
+from .executor import OnProgress, as_loaded, model_of, with_holes_filled
 from .result import Result
 
 __all__ = ["fan_out"]
@@ -36,14 +35,7 @@ def fan_out(
     source = TaskInput(picture.tensor(), picture.is_grey, model.channels)
     plan = plan_edit(request, source)
     filled = with_holes_filled(plan, model).image
-    fixed: dict[str, Any] = {
-        "model": model,
-        "config": None,
-        "device": None,
-        "precision": "auto",
-        "invert": False,
-        "image": picture,
-    }
+    fixed = {**as_loaded(model), "invert": False, "image": picture}
     if filled is not plan.image:  # a weaker edit would leave the hole as it is
         unchanged = (filled == plan.image).all(1)[0].numpy()
         fixed |= {"image": picture.replaced(filled[0], unchanged), "prefill": "none"}

@@ -9,11 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["decoded", "decoded_video", "encoded", "unpack"]
+__all__ = ["decoded", "decoded_video", "encoded", "pack", "unpack"]
+
+
+def pack(x: Tensor) -> Tensor:
+    """Latents (B,C,h,w) as tokens of 2x2 cells, (B, h/2 w/2, 4C), as Flux and its kin have them."""
+    batch, channels, height, width = x.shape
+    x = x.view(batch, channels, height // 2, 2, width // 2, 2)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, height * width // 4, 4 * channels)
 
 
 def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of `hold.pack` for latents of h x w cells."""
+    """The inverse of `pack` for latents of h x w cells."""
     batch, _, channels = tokens.shape
     x = tokens.view(batch, height // 2, width // 2, channels // 4, 2, 2)
     return x.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels // 4, height, width)

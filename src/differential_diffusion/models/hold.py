@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .codec import encoded
+from .codec import encoded, pack
 from .latent_plan import LatentPlan
 from .noising import noising_of
 
-__all__ = ["Hold", "as_pixels", "pack", "step_callback_inputs"]
+__all__ = ["Hold", "as_pixels", "step_callback_inputs"]
 
 CONDITIONS = ("mask", "masked_image_latents")
 """What a U-Net with nine input channels sees beside the latents."""
@@ -34,13 +34,6 @@ def as_pixels(cells: Tensor, image: Tensor) -> Tensor:
     """A mask of latent cells (B,1,h,w) at the pixels of an image (B,3,H,W)."""
     rows, columns = (a // b for a, b in zip(image.shape[-2:], cells.shape[-2:], strict=True))
     return cells.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
-
-
-def pack(x: Tensor) -> Tensor:
-    """Latents (B,C,h,w) as tokens of 2x2 cells, (B, h/2 w/2, 4C), as Flux and its kin have them."""
-    batch, channels, height, width = x.shape
-    x = x.view(batch, channels, height // 2, 2, width // 2, 2)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, height * width // 4, 4 * channels)
 
 
 def step_callback_inputs(pipeline: Any, wanted: list[str]) -> list[str]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.guidance import data_consistency
 from ..core.operators import ChannelSum, bayer
-from ..core.plan import Plan, Run
+from ..core.plan import Run
 from ..errors import InputError
 from ..schema import DemosaicRequest
-from .base import Task, TaskInput, TaskOutput, plan_options
-from .measured import ROUNDING, posterior_mean
+from .base import Task, TaskInput, TaskOutput
+from .measured import reconstructed
 
 # Malvar, He and Cutler (2004), figure 2, eighths: green at red or blue; red or blue at green, its
 # like beside it; and at the other of the two. A green with its like above and below has the
@@ -74,19 +73,9 @@ def demosaic(request: DemosaicRequest, source: TaskInput, run: Run) -> TaskOutpu
     operator: ChannelSum = bayer(request.pattern, *source.size)
     mosaic = source.image[:, :1]
     start = interpolated(mosaic, operator.weights)
-    noise = max(request.noise_level_8bit / 127.5, ROUNDING)
-    everywhere = torch.ones(1, 1, *source.size)
-    mean = None
-    if request.estimate == "mean":
-        levels = _FIRST_8BIT / 127.5, _LAST_8BIT / 127.5
-        mean = posterior_mean(
-            run, operator, mosaic, start, noise, request.passes, request.seed, levels=levels
-        )
-        if request.samples == 1:
-            return TaskOutput(mean, everywhere == 0, everywhere, mean=mean, coloured=True)
-    guide = partial(data_consistency, operator=operator, y=mosaic, noise_sigma=noise)
-    samples = run(Plan(start, everywhere, guide=guide, **plan_options(request)))
-    return TaskOutput(samples, everywhere == 0, everywhere, mean=mean, coloured=True)
+    levels = _FIRST_8BIT / 127.5, _LAST_8BIT / 127.5
+    output = reconstructed(request, source, run, operator, mosaic, start, levels)
+    return replace(output, coloured=True)
 
 
 TASK = Task(DemosaicRequest, demosaic, "give each pixel of a raw picture its three colours")

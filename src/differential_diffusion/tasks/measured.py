@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from ..core.guidance import data_consistency
 from ..core.operators import LinearOperator
-from ..core.plan import Run
-from .base import denoise_plan
+from ..core.plan import Plan, Run
+from ..schema import DemosaicRequest, UpscaleRequest
+from .base import TaskInput, TaskOutput, denoise_plan, plan_options
 
-__all__ = ["ROUNDING", "posterior_mean"]
+__all__ = ["ROUNDING", "posterior_mean", "reconstructed"]
+
+LEVELS = 49 / 127.5, 2.55 / 127.5
+"""σ that the mean begins and ends with, on [-1,1], unless told otherwise."""
 
 ROUNDING = 12**-0.5 / 127.5
 """Deviation of what rounding to 8 bits takes away, on [-1,1]; no picture need repeat it."""
 
 _HELD = 10.0
+
+
+def reconstructed(
+    request: UpscaleRequest | DemosaicRequest,
+    source: TaskInput,
+    run: Run,
+    operator: LinearOperator,
+    y: Tensor,
+    start: Tensor,
+    levels: tuple[float, float] = LEVELS,
+) -> TaskOutput:
+    """The mean, samples, or both, of the pictures that a measurement leaves open.
+
+    Args:
+        request: with `estimate`, `samples`, `passes` and the measurement's noise.
+        source: that was measured.
+        run: a model.
+        operator: A.
+        y: what was measured, like ``operator.forward(start)``.
+        start: (1,C,H,W), a first guess.
+        levels: of `posterior_mean`.
+    """
+    noise = max(request.noise_level_8bit / 127.5, ROUNDING)
+    everywhere, mean = torch.ones(1, 1, *start.shape[-2:]), None
+    if request.estimate == "mean":
+        mean = posterior_mean(run, operator, y, start, noise, request.passes, request.seed, levels)
+        if request.samples == 1:
+            return TaskOutput(mean, everywhere == 0, everywhere, mean=mean)
+    seen = y[:, : source.model_channels]
+    guide = partial(data_consistency, operator=operator, y=seen, noise_sigma=noise)
+    samples = run(Plan(start, everywhere, guide=guide, **plan_options(request)))
+    return TaskOutput(samples, everywhere == 0, everywhere, mean=mean)
 
 
 def posterior_mean(
@@ -25,7 +64,7 @@ def posterior_mean(
     noise_sigma: float,
     passes: int,
     seed: int = 0,
-    levels: tuple[float, float] = (49 / 127.5, 2.55 / 127.5),
+    levels: tuple[float, float] = LEVELS,
 ) -> Tensor:
     """An estimate of the mean of the pictures that a measurement y = A x + noise leaves open.
 
