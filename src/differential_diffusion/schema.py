@@ -235,6 +235,20 @@ class RestoreRequest(Request):
         return self
 
 
+class MendRequest(Request):
+    """What a task takes that mends a picture in its place.
+
+    Attributes:
+        strength: how much of the change each pixel gets: 1 all of it, 0 none, bit for bit.
+        invert: read the map as white = keep.
+    """
+
+    strength: MapLike = 1.0
+    invert: bool = False
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "strength")
+
+
 class UpscaleRequest(Request):
     """Enlarge a picture: the results, made small again, are the picture that was given.
 

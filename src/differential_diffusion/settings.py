@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 __all__ = [
     "DemosaicSettings",
     "GenerateSettings",
+    "MendSettings",
     "PromptedSettings",
     "RestoreSettings",
     "Settings",
@@ -40,6 +41,13 @@ class RestoreSettings(Settings, total=False):
 
     noise_level_8bit: Any
     damage: Any
+
+
+class MendSettings(Settings, total=False):
+    """What the tasks take that mend a picture in its place, see `schema.MendRequest`."""
+
+    strength: Any
+    invert: bool
 
 
 class UpscaleSettings(Settings, total=False):

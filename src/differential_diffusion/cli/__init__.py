@@ -14,7 +14,8 @@ from .doctor import doctor
 from .errors import Commands
 from .generate import fan, generate
 from .map import make
-from .run import demosaic, denoise, edit, inpaint, restore, task, upscale
+from .restoration import demosaic, denoise, restore, upscale
+from .run import edit, inpaint, task
 from .train import train
 
 __all__ = ["app", "main"]

@@ -1,4 +1,4 @@
-"""edit, inpaint, denoise, restore and any other task: different maps, one way of doing them."""
+"""edit, inpaint and any task by its name: different maps, one way of doing them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="Request")
 
-KnownNoise = Annotated[
-    float | None,
-    typer.Option("--noise", help="σ of the picture's noise on the 0-255 scale."),
-]
-Passes = Annotated[
-    int | None,
-    typer.Option(
-        "--passes", help="Evaluations that the mean takes [default: upscale 8, demosaic 24]."
-    ),
-]
-
 
 @with_settings
 def edit(
@@ -67,7 +56,7 @@ def edit(
 ) -> None:
     """Change each pixel as much as its strength says; strength 0 keeps it bit for bit."""
     given = {"strength": number_or_file("--strength", strength), "invert": invert}
-    _run("edit", images, settings, given)
+    run_task("edit", images, settings, given)
 
 
 @with_settings
@@ -89,79 +78,7 @@ def inpaint(
 ) -> None:
     """Fill the holes that a mask shows, in a clean or a noisy photograph."""
     given = {"mask": number_or_file("--mask", mask), "invert": invert}
-    _run("inpaint", images, settings, given | _noise_level(noise))
-
-
-@with_settings
-def denoise(images: Images, noise: Noise = None, *, settings: Settings) -> None:
-    """Remove noise of known, mapped or (by default) estimated level.
-
-    One result is the posterior mean, the most accurate guess; several are samples of what the
-    picture may have been.
-    """
-    _run("denoise", images, settings, _noise_level(noise))
-
-
-@with_settings
-def restore(
-    images: Images,
-    mode: Annotated[
-        str,
-        typer.Option(help="'standard' mends noise and damage, 'light' noise alone."),
-    ] = "standard",
-    noise: Noise = None,
-    damage: Annotated[
-        str | None,
-        typer.Option(
-            help="A grey picture of the damage, white where it is, instead of looking for it.",
-            show_default=False,
-        ),
-    ] = None,
-    *,
-    settings: Settings,
-) -> None:
-    """Find noise, scratches, dust and missing patches in a photograph, and mend them."""
-    given = {"mode": mode} | _noise_level(noise)
-    if damage not in (None, "auto"):
-        given["damage"] = number_or_file("--damage", damage)
-    _run("restore", images, settings, given)
-
-
-@with_settings
-def upscale(
-    images: Images,
-    factor: Annotated[int, typer.Option(help="How many times as long each side: 2, 3 or 4.")] = 2,
-    kernel: Annotated[
-        str,
-        typer.Option(
-            help="How the picture became small: 'bicubic', as programs make them so, or the "
-            "'average' of blocks, as sensors do."
-        ),
-    ] = "bicubic",
-    noise: KnownNoise = None,
-    passes: Passes = None,
-    *,
-    settings: Settings,
-) -> None:
-    """Enlarge a picture: the result, made small again, is the picture that was given."""
-    given: dict[str, Any] = {"factor": factor, "kernel": kernel}
-    _run("upscale", images, settings, given | _measured(noise, passes))
-
-
-@with_settings
-def demosaic(
-    images: Images,
-    pattern: Annotated[
-        str, typer.Option(help="Colours of the first two pixels of the first two rows.")
-    ] = "RGGB",
-    noise: KnownNoise = None,
-    passes: Passes = None,
-    *,
-    settings: Settings,
-) -> None:
-    """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
-    given: dict[str, Any] = {"pattern": pattern}
-    _run("demosaic", images, settings, given | _measured(noise, passes))
+    run_task("inpaint", images, settings, given | noise_level(noise))
 
 
 @with_settings
@@ -189,23 +106,18 @@ def task(
     for key in given:
         if key in {*common, "image", "model", "task"}:
             raise InputError(f"--set {key} says again what the command line says: leave it out.")
-    _run(name, images, settings, given)
+    run_task(name, images, settings, given)
 
 
-def _measured(noise: float | None, passes: int | None) -> dict[str, Any]:
-    """What was set of the fields that the tasks on measurements share."""
-    given = {"noise_level_8bit": noise, "passes": passes}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _noise_level(text: str | None) -> dict[str, Any]:
+def noise_level(text: str | None) -> dict[str, Any]:
     """The request's noise level from the option's text; nothing if it was not given."""
     if text is None or text == "auto":
         return {} if text is None else {"noise_level_8bit": text}
     return {"noise_level_8bit": number_or_file("--noise", text)}
 
 
-def _run(task: str, images: list[str], settings: Settings, given: dict[str, Any]) -> None:
+def run_task(task: str, images: list[str], settings: Settings, given: dict[str, Any]) -> None:
+    """Do a task to every picture, with the settings of all tasks and its own."""
     from ..schema import build
     from ..tasks import TASKS
 

@@ -95,6 +95,17 @@ def strength_tensor(value: Any, source: TaskInput, *, invert: bool) -> Tensor:
     return (strength.invert() if invert else strength).tensor()
 
 
+def in_part(source: TaskInput, mended: Tensor, strength: Tensor) -> Tensor:
+    """As much of what was mended as the strength says: x + s (x' - x), and x bit for bit at 0.
+
+    Args:
+        source: the picture x.
+        mended: x', (n,C,H,W).
+        strength: s in [0,1], (1,1,H,W).
+    """
+    return torch.where(strength > 0, torch.lerp(source.image, mended, strength), source.image)
+
+
 def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
     """σ on [-1,1] from a level on the 8-bit scale: number, map (H,W), image file, or "auto".
 

@@ -1,0 +1,117 @@
+"""The tasks that bring a picture back: noise, damage, and what a camera took from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .common import Images, Noise, Settings, number_or_file, with_settings
+from .run import noise_level, run_task
+
+KnownNoise = Annotated[
+    float | None,
+    typer.Option("--noise", help="σ of the picture's noise on the 0-255 scale."),
+]
+Strength = Annotated[
+    str | None,
+    typer.Option(
+        "--strength",
+        "--map",
+        "-s",
+        help="How much of the change each pixel gets, 0 none, 1 all: a number, or a grey picture "
+        "(black 0, white 1) [default: 1].",
+    ),
+]
+Passes = Annotated[
+    int | None,
+    typer.Option(
+        "--passes", help="Evaluations that the mean takes [default: upscale 8, demosaic 24]."
+    ),
+]
+
+
+@with_settings
+def denoise(images: Images, noise: Noise = None, *, settings: Settings) -> None:
+    """Remove noise of known, mapped or (by default) estimated level.
+
+    One result is the posterior mean, the most accurate guess; several are samples of what the
+    picture may have been.
+    """
+    run_task("denoise", images, settings, noise_level(noise))
+
+
+@with_settings
+def restore(
+    images: Images,
+    mode: Annotated[
+        str,
+        typer.Option(help="'standard' mends noise and damage, 'light' noise alone."),
+    ] = "standard",
+    noise: Noise = None,
+    damage: Annotated[
+        str | None,
+        typer.Option(
+            help="A grey picture of the damage, white where it is, instead of looking for it.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Find noise, scratches, dust and missing patches in a photograph, and mend them."""
+    given = {"mode": mode} | noise_level(noise)
+    if damage not in (None, "auto"):
+        given["damage"] = number_or_file("--damage", damage)
+    run_task("restore", images, settings, given)
+
+
+@with_settings
+def upscale(
+    images: Images,
+    factor: Annotated[int, typer.Option(help="How many times as long each side: 2, 3 or 4.")] = 2,
+    kernel: Annotated[
+        str,
+        typer.Option(
+            help="How the picture became small: 'bicubic', as programs make them so, or the "
+            "'average' of blocks, as sensors do."
+        ),
+    ] = "bicubic",
+    noise: KnownNoise = None,
+    passes: Passes = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Enlarge a picture: the result, made small again, is the picture that was given."""
+    given: dict[str, Any] = {"factor": factor, "kernel": kernel}
+    run_task("upscale", images, settings, given | _measured(noise, passes))
+
+
+@with_settings
+def demosaic(
+    images: Images,
+    pattern: Annotated[
+        str, typer.Option(help="Colours of the first two pixels of the first two rows.")
+    ] = "RGGB",
+    noise: KnownNoise = None,
+    passes: Passes = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
+    given: dict[str, Any] = {"pattern": pattern}
+    run_task("demosaic", images, settings, given | _measured(noise, passes))
+
+
+def _measured(noise: float | None, passes: int | None) -> dict[str, Any]:
+    """What was set of the fields that the tasks on measurements share."""
+    given = {"noise_level_8bit": noise, "passes": passes}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _mended(strength: str | None, invert: bool) -> dict[str, Any]:
+    """What was set of the fields that the tasks share which mend a picture in its place."""
+    given: dict[str, Any] = {"invert": invert}
+    if strength is not None:
+        given["strength"] = number_or_file("--strength", strength)
+    return given
