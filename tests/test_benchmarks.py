@@ -111,7 +111,8 @@ def test_masks_have_the_stated_area(size: tuple[int, int], seed: int) -> None:
     assert all(hole.shape == size and hole.dtype == bool for hole in holes.values())
     assert 0.05 <= holes["strokes"].mean() < 0.06
     assert holes["boxes"].sum() == 4 * (min(size) // 8) ** 2
-    assert holes["random pixels"].sum() == round(size[0] * size[1] / 2)
+    for percent in (10, 50, 90):
+        assert holes[f"{percent} % of pixels"].sum() == round(size[0] * size[1] * percent / 100)
 
 
 def test_the_shown_crop_holds_the_most_of_the_hole() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .settings import (
         DemosaicSettings,
         GenerateSettings,
+        InpaintSettings,
         PromptedSettings,
         RestoreSettings,
         Settings,
@@ -143,7 +144,7 @@ def inpaint(
     invert: bool = False,
     on_step: OnStep | None = None,
     on_progress: OnProgress | None = None,
-    **settings: Unpack[PromptedSettings],
+    **settings: Unpack[InpaintSettings],
 ) -> Result:
     """Fill the pixels where `mask` is positive, in a clean or a noisy photograph.
 
@@ -153,7 +154,8 @@ def inpaint(
         noise_level_8bit: σ of the photograph's own noise on the 0-255 scale: a number, a map
             (H,W), or "auto". It stays in the known pixels and informs the filling.
         invert: white = keep.
-        on_step, on_progress, settings: as in `edit`; fields of `InpaintRequest`.
+        on_step, on_progress, settings: as in `edit`; fields of `InpaintRequest`. With
+            ``estimate="mean"`` the mean of all fillings, in ``passes`` evaluations.
 
     Raises:
         InputError: for anything wrong with the picture, the mask or a setting.

@@ -183,12 +183,15 @@ class InpaintRequest(PromptedRequest):
 
     `noise_level_8bit` says how noisy the photograph is (a number, a map, or "auto"), so that
     the filling continues a noisy surrounding correctly; the noise itself stays where it is.
+    With `estimate="mean"` a model of pixels gives the mean of all fillings in `passes`
+    evaluations: it errs least and is smooth. A pipeline gives the mean of its samples.
     """
 
     task: Literal["inpaint"] = "inpaint"
     mask: MapLike
     invert: bool = False
     noise_level_8bit: Any = 0.0
+    passes: int = Field(16, ge=1, le=MAX_STEPS)
 
     external: ClassVar[tuple[str, ...]] = ("image", "model", "mask", "noise_level_8bit")
 

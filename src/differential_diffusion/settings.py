@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 __all__ = [
     "DemosaicSettings",
     "GenerateSettings",
+    "InpaintSettings",
     "MendSettings",
     "PromptedSettings",
     "RestoreSettings",
@@ -88,3 +89,9 @@ class PromptedSettings(GenerateSettings, total=False):
     """What a task takes that a pipeline can do, see `schema.PromptedRequest`."""
 
     prompt: str | None
+
+
+class InpaintSettings(PromptedSettings, total=False):
+    """What `inpaint` takes, see `schema.InpaintRequest`."""
+
+    passes: int

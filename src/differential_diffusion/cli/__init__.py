@@ -69,6 +69,7 @@ app.command(
 app.command(
     epilog=_examples(
         "diffdiff inpaint photo.jpg --mask hole.png",
+        "diffdiff inpaint photo.jpg --mask lost-pixels.png --estimate mean",
         "diffdiff inpaint noisy.png --mask hole.png --noise auto --samples 8 --estimate mean",
     )
 )(inpaint)

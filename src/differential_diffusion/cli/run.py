@@ -73,11 +73,16 @@ def inpaint(
     ],
     noise: Noise = None,
     invert: Invert = False,
+    passes: Annotated[
+        int | None,
+        typer.Option(help="Evaluations that --estimate mean takes [default: 16]."),
+    ] = None,
     *,
     settings: PromptedSettings,
 ) -> None:
     """Fill the holes that a mask shows, in a clean or a noisy photograph."""
-    given = {"mask": number_or_file("--mask", mask), "invert": invert}
+    given: dict[str, Any] = {"mask": number_or_file("--mask", mask), "invert": invert}
+    given |= {} if passes is None else {"passes": passes}
     run_task("inpaint", images, settings, given | noise_level(noise))
 
 

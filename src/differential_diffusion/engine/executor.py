@@ -86,7 +86,8 @@ def execute(
 
     task = TASKS[request.task]
     with torch.no_grad():
-        source = TaskInput(picture.tensor(), picture.is_grey, model.channels)
+        denoises = isinstance(model, DenoiserModel)
+        source = TaskInput(picture.tensor(), picture.is_grey, model.channels, denoises)
         output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views
     return as_result(request, picture, output, time.perf_counter() - started, evaluations)

@@ -32,11 +32,13 @@ class TaskInput:
         image: (1,C,H,W) in [-1,1]; grey pictures come with three equal channels.
         grey: whether the picture is grey.
         model_channels: channels of the pictures that the model knows.
+        denoises: whether the model gives means of any noise, as a pipeline does not.
     """
 
     image: Tensor
     grey: bool = False
     model_channels: int = 3
+    denoises: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
