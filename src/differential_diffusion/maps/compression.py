@@ -21,10 +21,10 @@ Array = NDArray[np.float32]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _LARGEST_STEP = 255
-_FEWEST = 16
-_COMBED = 0.5  # of the variance that coefficients at random would have about multiples
-_ROUNDING = 0.2  # at most, of the variance that rounding the pixels gives a coefficient: 1/12
-_MOST_BLOCKS = 4096
+_FEWEST, _FEWEST_STEPS = 16, 8  # coefficients that tell a step, steps that tell a JPEG
+_COMBED = 0.25  # of the step; of coefficients at random, four fifths lie within 0.4 of a multiple
+_ROUNDING = 0.7  # levels: rounded pixels move four fifths of the coefficients by 0.4 or less
+_MOST_BLOCKS = 2048
 _FEW_BLOCKS = 400
 _SPREAD = 4.0  # pixels over which a block's error is taken to vary
 
@@ -164,24 +164,24 @@ def _coefficients(blocks: Array) -> Array:
 
 def _steps(coefficients: Array) -> Array | None:
     """(64,) the steps, 0 where unknown; None unless most of those that can be told are found."""
-    steps, told, found = np.zeros(coefficients.shape[1], np.float32), 0, 0
+    steps, told = np.zeros(coefficients.shape[1], np.float32), 0
     for k, values in enumerate(np.abs(coefficients).T):
         values = values[values >= 1]
-        if values.size < _FEWEST:
-            continue
-        told += 1
-        steps[k] = _step(values)
-        found += steps[k] > 0
-    return steps if found > told / 2 else None
+        if values.size >= _FEWEST:
+            told += k > 0
+            steps[k] = _step(values)
+    found = np.count_nonzero(steps[1:])
+    return steps if told >= _FEWEST_STEPS and found > told / 2 else None
 
 
 def _step(values: Array) -> int:
-    """The largest q near whose multiples the values lie, from 2 on, or 0."""
+    """The largest q near whose multiples four fifths of the values lie, from 2 on, or 0."""
     for q in range(min(_LARGEST_STEP, int(2 * values.max())), 1, -1):
         some = values[values >= q / 2]
         if some.size < _FEWEST:
             continue
-        off = some - q * np.rint(some / q)
-        if float((off * off).mean()) < min(_ROUNDING, _COMBED * q * q / 12):
+        off = np.abs(some - q * np.rint(some / q))
+        most = 4 * some.size // 5
+        if np.partition(off, most)[most] < min(_ROUNDING, _COMBED * q):
             return q
     return 0
