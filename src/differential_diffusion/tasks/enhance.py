@@ -31,7 +31,7 @@ Array = NDArray[np.float32]
 NOISE_FLOOR_8BIT = 1.5
 """Estimated noise below this is taken for none, so that fine texture stays as it is."""
 
-GAINS = {"low": 0.15, "medium": 0.3, "high": 0.45}
+GAINS = {"low": 0.12, "medium": 0.25, "high": 0.4}
 """What is added of detail of middling contrast, as a share of it."""
 
 
@@ -51,6 +51,7 @@ class Layer:
 LAYERS = Layer(2, 6.0), Layer(8, 10.0)
 """Detail, and local contrast in what is left of the picture without it."""
 
+_SAFETY = 1.5
 _LUMA = 0.299, 0.587, 0.114
 
 
@@ -59,12 +60,12 @@ def enhance(request: EnhanceRequest, source: TaskInput, run: Run) -> TaskOutput:
 
     Samples get what the mean gets: what differs between them is not known, and is not amplified.
     """
-    noise = _noise(request, source)
+    noise, doubt = _noise(request, source)
     strength = strength_tensor(request.strength, source, invert=request.invert)
     mean = run(denoise_plan(*colour_noise(source, noise, request.seed), request.seed))
     if source.grey:
         mean = mean.mean(1, keepdim=True).expand_as(source.image)
-    added = detail(mean, noise, GAINS[request.level])
+    added = detail(mean, doubt, GAINS[request.level])
     enhanced = in_part(source, mean + added, strength)
     if wants_mean(request):
         samples, notes = enhanced, unused(request)
@@ -89,7 +90,7 @@ def detail(image: Tensor, noise: Tensor, gain: float) -> Tensor:
 
         b = * (m + v/(v + ε) (x - m))        the guided filter: it keeps edges, of v above ε
         d = x - b                            the layer's detail; b is the next layer's x
-        added = gain (* max(0, 1 - σ²/v)) d  with Wiener's share of v that is no noise of level σ
+        added = gain (* max(0, 1 - (1.5 σ)²/v)) d    as Wiener's filter, of noise half as much again
 
     so that what varies no more than the noise did is not amplified, and edges get no halo. What is
     added goes to zero where it would drive a channel out of the range.
@@ -104,7 +105,7 @@ def detail(image: Tensor, noise: Tensor, gain: float) -> Tensor:
     image = image.clamp(-1, 1)
     weights = torch.tensor(_LUMA).view(1, 3, 1, 1)
     x = (image * weights if image.shape[1] == 3 else image).sum(1)[0].numpy()
-    variance = np.square(noise[0, 0].numpy())
+    variance = np.square(_SAFETY * noise[0, 0].numpy())
     added = np.zeros_like(x)
     for layer in LAYERS:
         v, base = _guided(x, layer.radius, (layer.edge_8bit / 127.5) ** 2)
@@ -130,14 +131,19 @@ def _window(plane: Array, radius: int) -> Array:
     return np.asarray(cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT))
 
 
-def _noise(request: EnhanceRequest, source: TaskInput) -> Tensor:
-    """σ of the picture's noise; of estimates, compression counts where it did more."""
+def _noise(request: EnhanceRequest, source: TaskInput) -> tuple[Tensor, Tensor]:
+    """σ of the picture's noise, and σ below which no detail is sure.
+
+    Of estimates, compression counts where it did more. Where it left little to remove it may have
+    taken all detail away: there its mean counts against what looks like detail.
+    """
     noise = noise_tensor(request.noise_level_8bit, source)
-    if is_auto(request.noise_level_8bit):
-        compression = torch.from_numpy(estimate_compression(channels_last_pixels(source)))
-        noise = torch.maximum(noise, compression[None, None])
-        noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
-    return noise
+    if not is_auto(request.noise_level_8bit):
+        return noise, noise
+    compression = torch.from_numpy(estimate_compression(channels_last_pixels(source)))[None, None]
+    noise = torch.maximum(noise, compression)
+    noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
+    return noise, noise.clamp(min=float(compression.mean()))
 
 
 def _note(noise: Tensor) -> str:
