@@ -74,7 +74,11 @@ def test_what_is_no_jpeg_shows_none() -> None:
     smaller = np.asarray(Image.fromarray(decoded).resize((180, 180), Image.Resampling.BICUBIC))
     flat = np.full((64, 64, 3), 0.2, np.float32)
     small = seen[:15, :15]
-    for image in (floats(photograph()), floats(photograph(9)), noisy, floats(smaller), flat, small):
+    tiles = floats(np.tile(photograph()[:16, :24], (9, 7, 1)))
+    drawn = np.zeros((96, 96, 3), np.float32)
+    drawn[16:48, 24:56], drawn[40:90, 60:70] = 0.5, -0.7
+    every = photograph(), photograph(9), smaller
+    for image in (*map(floats, every), noisy, flat, small, tiles, drawn):
         assert find_quantisation(image) is None
         assert estimate_compression(image).max() == 0
         assert compression_strength(image).array.max() == 0

@@ -120,6 +120,16 @@ def test_noise_is_never_amplified(sigma: float, grey: bool) -> None:
             assert made.std() < 0.4 * noisy.std(), (level, given)
 
 
+@pytest.mark.parametrize("quality", [60, 75, 85, 95])
+@pytest.mark.parametrize("sigma", [3, 5, 8])
+def test_noise_is_never_amplified_in_a_jpeg(sigma: float, quality: int) -> None:
+    clean = photograph(128, 256).copy()
+    clean[:, :128] = 120
+    given, flat = compressed(clean, sigma, quality), np.s_[:, :104]
+    for level in LEVELS:
+        assert dd.enhance(given, level).image[flat].std() <= given[flat].std(), level
+
+
 def test_noise_beside_structure_is_not_amplified() -> None:
     clean = np.full((96, 192, 3), 110.0)
     clean[:, 96:] += 30 * np.sin(np.arange(96) / 2)[:, None]

@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _LARGEST_STEP = 255
-_FEWEST, _FEWEST_STEPS = 16, 8  # coefficients that tell a step, steps that tell a JPEG
+_FEWEST, _FEWEST_STEPS = 16, 4  # coefficients that tell a step, steps that tell a JPEG
 _COMBED = 0.25  # of the step; of coefficients at random, four fifths lie within 0.4 of a multiple
 _ROUNDING = 0.7  # levels: rounded pixels move four fifths of the coefficients by 0.4 or less
 _MOST_BLOCKS = 2048
@@ -67,8 +67,9 @@ def estimate_compression(image: NDArray[np.floating]) -> Array:
         σ² = mean over the block of q² / 3 where the coefficient is not 0
 
     A coefficient is off by at most q/2, and by q²/12 on average; twice the deviation allows for
-    noise that was there before, which passes where a coefficient does. What has become 0 is smooth
-    now: nothing there is left to remove.
+    noise that was there before, which passes where a coefficient does. Where none is above two
+    steps, noise may be all there is: the coefficients but the mean count with q². What has become
+    0 is smooth now: nothing there is left to remove.
 
     Args:
         image: as in `find_quantisation`.
@@ -85,8 +86,12 @@ def estimate_compression(image: NDArray[np.floating]) -> Array:
         return np.zeros(image.shape[:2], np.float32)
     steps, (rows, columns) = found.steps.ravel(), _blocks(luma, found.top, found.left).shape[:2]
     coefficients = _coefficients(_blocks(luma, found.top, found.left))
-    kept = (np.abs(coefficients) >= steps / 2) & (steps > 0)
-    variance = (kept @ (steps * steps / 3) / steps.size).astype(np.float32)
+    amount = np.abs(coefficients) / np.where(steps > 0, steps, np.inf)
+    share = steps * steps / (3 * steps.size)
+    kept = amount >= 0.5
+    variance = (kept @ share).astype(np.float32)
+    faint = (amount[:, 1:] < 2.5).all(1)
+    variance[faint] += 2 * (kept[faint, 1:] @ share[1:])
     blocks = cv2.resize(
         variance.reshape(rows, columns),
         (BLOCK * columns, BLOCK * rows),
@@ -126,7 +131,9 @@ def _quantisation(image: Array) -> tuple[Quantisation | None, Array]:
     whole = ((levels > -127.5) & (levels < 126.5)).all(2)
     inside = _blocks(whole, top, left).all((2, 3)).ravel()
     blocks = _evenly(_blocks(luma, top, left), _MOST_BLOCKS, inside)
-    steps = _steps(_coefficients(blocks))
+    # A pattern that repeats has few values at a frequency, which are no steps: each block once.
+    once = np.unique(blocks.reshape(len(blocks), -1), axis=0)
+    steps = _steps(_coefficients(once))
     found = None if steps is None else Quantisation(steps.reshape(BLOCK, BLOCK), top, left)
     return found, luma
 

@@ -141,8 +141,8 @@ def _noise(request: EnhanceRequest, source: TaskInput) -> tuple[Tensor, Tensor]:
     if not is_auto(request.noise_level_8bit):
         return noise, noise
     compression = torch.from_numpy(estimate_compression(channels_last_pixels(source)))[None, None]
-    noise = torch.maximum(noise, compression)
     noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
+    noise = torch.maximum(noise, compression)
     return noise, noise.clamp(min=float(compression.mean()))
 
 
