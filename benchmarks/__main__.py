@@ -9,7 +9,10 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ("denoise", "heterogeneous", "inpaint", "calibration", "regions", "memory", "pipeline")
+NAMES = (
+    "denoise", "heterogeneous", "inpaint", "calibration", "enhance", "upscale", "demosaic", "deblur",
+    "jpeg", "colorize", "restore", "regions", "memory", "pipeline",
+)  # fmt: skip
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from differential_diffusion.models import DenoiserModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import common, denoise, heterogeneous, inpaint, regions
+from benchmarks import common, denoise, enhance, heterogeneous, inpaint, regions
 from benchmarks.__main__ import NAMES
 from benchmarks.common import Photo, Score, Scores
 
@@ -244,6 +244,34 @@ def test_peers_denoise() -> None:
     for method in (denoise.non_local_means, denoise.total_variation):
         gain = common.psnr(method(noisy, 25), clean.pixels) - common.psnr(noisy, clean.pixels)
         assert gain > 3
+
+
+def test_local_contrast_is_the_deviation_of_the_luma() -> None:
+    row = np.arange(200)
+    stripes = np.tile(0.5 + 0.1 * np.sin(2 * np.pi * row / 5), (200, 1))[..., None] * np.ones(3)
+    assert enhance.local_contrast(stripes) == pytest.approx(25.5 / np.sqrt(2), rel=0.01)
+    assert enhance.local_contrast(np.full((50, 60, 3), 0.3)) == pytest.approx(0, abs=1e-4)
+    colours = 0.5 + 0.1 * (stripes - 0.5) / 0.1 * np.array([1, 0, 0])
+    assert enhance.local_contrast(colours) == pytest.approx(0.299 * 25.5 / np.sqrt(2), rel=0.01)
+
+
+def test_pictures_are_degraded_by_noise_and_jpeg() -> None:
+    source = photo()
+    quality = [
+        common.psnr(enhance.degraded(source, sigma, q) / 255, source.pixels)
+        for sigma, q in enhance.CASES
+    ]
+    assert 38 > quality[0] > quality[1] > quality[2] > 26
+    again = [enhance.degraded(source, 5, 75) for _ in range(2)]
+    assert np.array_equal(*again)
+
+
+def test_enhancing_peers_raise_contrast_and_smoothing_lowers_it() -> None:
+    given = enhance.degraded(photo(), 5, 75)
+    before = enhance.local_contrast(given / 255)
+    for method in (enhance.unsharp_mask, enhance.clahe, enhance.detail_enhance):
+        assert enhance.local_contrast(method(given) / 255) > before
+    assert enhance.local_contrast(enhance.non_local_means(given, 5) / 255) < before
 
 
 def test_tables_and_grids(tmp_path: Path) -> None:

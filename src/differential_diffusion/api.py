@@ -13,6 +13,7 @@ from .schema import (
     DemosaicRequest,
     DenoiseRequest,
     EditRequest,
+    EnhanceRequest,
     GenerateRequest,
     InpaintRequest,
     Request,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from .settings import (
         DemosaicSettings,
+        EnhanceSettings,
         GenerateSettings,
         InpaintSettings,
         PromptedSettings,
@@ -40,6 +42,7 @@ __all__ = [
     "denoise",
     "edit",
     "edit_batch",
+    "enhance",
     "fan",
     "generate",
     "inpaint",
@@ -270,6 +273,32 @@ def demosaic(
         InputError: for a picture with colours, or anything wrong with a setting.
     """
     return _perform(DemosaicRequest, on_step, on_progress, image=image, pattern=pattern, **settings)
+
+
+def enhance(
+    image: Any,
+    level: Literal["low", "medium", "high"] = "medium",
+    *,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Unpack[EnhanceSettings],
+) -> Result:
+    """Take noise and compression away, then bring out detail and local contrast.
+
+    What varies no more than the noise did is not amplified.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        level: "low", "medium" or "high": how much detail and contrast to add; noise goes at every
+            level.
+        on_step, on_progress, settings: as in `edit`; fields of `EnhanceRequest`: `strength` and
+            `invert` say how much of it each pixel gets, `noise_level_8bit` replaces the estimate.
+            With several samples, ``estimate="mean"`` (default) or "sample", and `Result.std`.
+
+    Raises:
+        InputError: for anything wrong with the picture, the map or a setting.
+    """
+    return _perform(EnhanceRequest, on_step, on_progress, image=image, level=level, **settings)
 
 
 def generate(

@@ -293,6 +293,28 @@ class DemosaicRequest(Request):
     estimate: Literal["sample", "mean"] = "mean"
 
 
+class EnhanceRequest(MendRequest):
+    """Take noise and compression away, and bring out the detail and contrast of what is left.
+
+    With one sample the result is made from the posterior mean, in one evaluation; samples are draws
+    from the posterior, as in `DenoiseRequest`, each with the same detail brought out.
+
+    Attributes:
+        level: how much detail and local contrast to add; noise goes at every level.
+        noise_level_8bit: σ of the picture's noise: a number, a map, or "auto" to estimate a map,
+            of what compression did too.
+    """
+
+    task: Literal["enhance"] = "enhance"
+    level: Literal["low", "medium", "high"] = "medium"
+    noise_level_8bit: Any = "auto"
+    steps: int = Field(150, ge=1, le=MAX_STEPS)
+    solver: str = "dpmpp_2m_sde"
+    estimate: Literal["sample", "mean"] = "mean"
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "strength", "noise_level_8bit")
+
+
 class GenerateRequest(PromptedRequest):
     """Make a picture of a size: from a prompt with a pipeline, else from nothing.
 

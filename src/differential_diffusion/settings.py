@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 
 __all__ = [
     "DemosaicSettings",
+    "EnhanceSettings",
     "GenerateSettings",
     "InpaintSettings",
     "MendSettings",
@@ -64,6 +65,12 @@ class DemosaicSettings(Settings, total=False):
 
     noise_level_8bit: float
     passes: int
+
+
+class EnhanceSettings(MendSettings, total=False):
+    """What `enhance` takes, see `schema.EnhanceRequest`."""
+
+    noise_level_8bit: Any
 
 
 class GenerateSettings(Settings, total=False):

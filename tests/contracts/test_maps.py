@@ -45,6 +45,7 @@ SETTINGS: dict[str, Params] = {
     "boxes": {"boxes": [[0, 0, 4.5, 3.25], [2, 2, 90, 90]], "strength": 0.6, "feather": 1},
     "polygons": {"polygons": [TRIANGLE], "strength": 0.5, "feather": 1},
     "noise": {"kind": "white"},
+    "compression": {},
     "damage": {"colour": [10, 20, 30], "grow": 2},
     "colour": {"colour": [10, 20, 30], "tolerance": 90},
     "colour_range": {"colour": [10, 20, 30], "tolerance": 20, "softness": 30, "lightness": 0.5},
@@ -70,6 +71,7 @@ BAD: dict[str, list[Params]] = {
     "boxes": [{"boxes": [[0, 0, 1]]}, {"boxes": [[4, 0, 2, 9]]}, {"boxes": 1}, {"boxes": [7]}],
     "polygons": [{"polygons": [[[0, 0], [1, 1]]]}, {"polygons": [[[0, 0], [1, 1], [2]]]}],
     "noise": [{"kind": "pink"}],
+    "compression": [],
     "damage": [
         {"grow": -1},
         {"noise": -0.5},

@@ -23,6 +23,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "generate": {},
     "upscale": {"factor": 3},
     "demosaic": {},
+    "enhance": {"level": "high", "strength": HALF},
     "restore": {"noise_level_8bit": 20 * HALF, "damage": HALF},
 }
 
@@ -62,7 +63,8 @@ def test_outputs_have_the_stated_shapes(name: str, grey: bool, samples: int) -> 
 @pytest.mark.parametrize("name", TASKS)
 def test_requests_travel_as_json_unless_they_hold_objects(name: str) -> None:
     paths: dict[str, Any] = {
-        key: value if isinstance(value, int) else "map.png" for key, value in NEEDS[name].items()
+        key: value if isinstance(value, int | str) else "map.png"
+        for key, value in NEEDS[name].items()
     }
     if name in ("denoise", "restore"):
         paths["noise_level_8bit"] = 12.5

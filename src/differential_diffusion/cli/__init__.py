@@ -14,7 +14,7 @@ from .doctor import doctor
 from .errors import Commands
 from .generate import fan, generate
 from .map import make
-from .restoration import demosaic, denoise, restore, upscale
+from .restoration import demosaic, denoise, enhance, restore, upscale
 from .run import edit, inpaint, task
 from .train import train
 
@@ -99,6 +99,12 @@ app.command(
         "diffdiff demosaic frames/ --noise 4 -o colours",
     )
 )(demosaic)
+app.command(
+    epilog=_examples(
+        "diffdiff enhance photo.jpg --level high -o better.png --preview sheet.png",
+        "diffdiff enhance photos/ --strength background.png --noise 4 -o better",
+    )
+)(enhance)
 app.command(
     epilog=_examples(
         "diffdiff generate --prompt 'a red barn in the snow' --model models/sd15 -o barn.png",

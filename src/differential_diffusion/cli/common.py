@@ -46,7 +46,8 @@ class Settings:
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Length of the whole noise ladder [default: 20; denoise: 150; restore: 4].",
+            help="Length of the whole noise ladder [default: 20; denoise, enhance: 150; "
+            "restore: 4].",
             rich_help_panel=_HOW,
         ),
     ] = None

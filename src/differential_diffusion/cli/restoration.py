@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import Images, Noise, Settings, number_or_file, with_settings
+from .common import Images, Invert, Noise, Settings, number_or_file, with_settings
 from .run import noise_level, run_task
 
 KnownNoise = Annotated[
@@ -101,6 +101,24 @@ def demosaic(
     """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
     given: dict[str, Any] = {"pattern": pattern}
     run_task("demosaic", images, settings, given | _measured(noise, passes))
+
+
+@with_settings
+def enhance(
+    images: Images,
+    level: Annotated[
+        str,
+        typer.Option(help="How much detail and contrast to add: 'low', 'medium' or 'high'."),
+    ] = "medium",
+    noise: Noise = None,
+    strength: Strength = None,
+    invert: Invert = False,
+    *,
+    settings: Settings,
+) -> None:
+    """Take noise and compression away, then bring out detail and local contrast."""
+    given = {"level": level} | noise_level(noise) | _mended(strength, invert)
+    run_task("enhance", images, settings, given)
 
 
 def _measured(noise: float | None, passes: int | None) -> dict[str, Any]:

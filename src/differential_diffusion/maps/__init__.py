@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .brush import Stroke, brush_strokes
 from .colour_range import colour_range
+from .compression import compression_strength, estimate_compression
 from .constant import constant_map
 from .contrast import contrast_strength
 from .damage import find_colour, find_damage
@@ -54,12 +55,14 @@ __all__ = [
     "boxes",
     "brush_strokes",
     "colour_range",
+    "compression_strength",
     "constant_map",
     "contrast_strength",
     "depth",
     "detection",
     "dilate",
     "edge_strength",
+    "estimate_compression",
     "estimate_noise",
     "feather",
     "find_colour",
@@ -96,6 +99,7 @@ MAPS: dict[str, Callable[..., StrengthMap]] = {
     "boxes": boxes,
     "polygons": polygons,
     "noise": noise_strength,
+    "compression": compression_strength,
     "damage": find_damage,
     "colour": find_colour,
     "colour_range": colour_range,

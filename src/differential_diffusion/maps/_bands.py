@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "CHROMA", "COUNTS", "LUMA", "Bands", "block_bands", "opponent"]
+__all__ = ["BLOCK", "CHROMA", "COUNTS", "DCT", "LUMA", "Bands", "block_bands", "opponent"]
 
 Array = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ def _band_matrix() -> tuple[Array, NDArray[np.intp]]:
     return (rings / counts[:, None]).T.astype(np.float32), counts
 
 
-_DCT = _dct_matrix()
+DCT = _dct_matrix()
 _RINGS, COUNTS = _band_matrix()
 
 
@@ -134,7 +134,7 @@ def _strip_bands(strip: Array, step: int) -> tuple[Array, Array]:
     windows = np.lib.stride_tricks.sliding_window_view(planes, (BLOCK, BLOCK), axis=(0, 1))
     windows = windows[::step, ::step]
     shape = windows.shape[:3]
-    coefficients = np.abs(windows.reshape(-1, BLOCK * BLOCK) @ _DCT.T)
+    coefficients = np.abs(windows.reshape(-1, BLOCK * BLOCK) @ DCT.T)
     energy = ((coefficients * coefficients) @ _RINGS).reshape(*shape, 5)
     amplitude = (coefficients @ _RINGS * math.sqrt(math.pi / 2)).reshape(*shape, 5)
     return _luma_chroma(energy), _luma_chroma(amplitude)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..core.plan import Plan, Run
 from ..errors import InputError
-from ..schema import DenoiseRequest
+from ..schema import DenoiseRequest, Request
 from .base import (
     Task,
     TaskInput,
@@ -29,26 +29,40 @@ def denoise(request: DenoiseRequest, source: TaskInput, run: Run) -> TaskOutput:
     """
     noise = noise_tensor(request.noise_level_8bit, source)
     notes: tuple[str, ...] = ()
-    if request.samples == 1 and request.estimate == "mean":
+    if wants_mean(request):
         samples = run(denoise_plan(*colour_noise(source, noise, request.seed), request.seed))
-        notes = _unused(request)
+        notes = unused(request)
     else:
-        posterior = posterior_solvers()
-        if request.solver not in posterior:
-            raise InputError(
-                f"the solver '{request.solver}' does not sample the posterior: for "
-                f"samples use {' or '.join(posterior)}"
-            )
-
-        def plan(image: Tensor, told: Tensor) -> Plan:
-            return Plan(image, torch.zeros(1, 1, 1, 1), noise=told, **plan_options(request))
-
-        samples = draw(request, source, noise, plan, run)
+        samples = posterior_samples(request, source, noise, run)
     active = (noise > 0).expand(1, 1, *source.size)
     return TaskOutput(samples, ~active, active.float(), noise, notes=notes)
 
 
-def _unused(request: DenoiseRequest) -> tuple[str, ...]:
+def wants_mean(request: Request) -> bool:
+    """Whether the posterior mean is all that is asked for."""
+    return request.samples == 1 and request.estimate == "mean"
+
+
+def posterior_samples(request: Request, source: TaskInput, noise: Tensor, run: Run) -> Tensor:
+    """The request's samples of what the noisy picture may have been, (n,C,H,W).
+
+    Raises:
+        InputError: if the solver does not sample the posterior.
+    """
+    posterior = posterior_solvers()
+    if request.solver not in posterior:
+        raise InputError(
+            f"the solver '{request.solver}' does not sample the posterior: for "
+            f"samples use {' or '.join(posterior)}"
+        )
+
+    def plan(image: Tensor, told: Tensor) -> Plan:
+        return Plan(image, torch.zeros(1, 1, 1, 1), noise=told, **plan_options(request))
+
+    return draw(request, source, noise, plan, run)
+
+
+def unused(request: Request) -> tuple[str, ...]:
     """What the user should know of settings that the posterior mean has no use for."""
     given = [name for name in ("steps", "solver", "path") if name in request.model_fields_set]
     said = f"the posterior mean takes one evaluation: {' and '.join(given)} went unused"
