@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .operators import LinearOperator
+from .operators import Composition, LinearOperator, Mask
 from .types import Denoiser
 
-__all__ = ["classifier_free", "data_consistency", "loss_guidance"]
+__all__ = ["classifier_free", "data_consistency", "ddnm", "loss_guidance", "pigdm"]
 
 
 def classifier_free(
@@ -86,8 +86,7 @@ def data_consistency(
     Raises:
         InputError: a negative noise level, or sigma_data not above 0.
     """
-    if not bool((torch.as_tensor(noise_sigma) >= 0).all()):
-        raise InputError("noise_sigma must be 0 or more everywhere: fix the noise level.")
+    _check_noise(noise_sigma)
     variance = _variance(sigma_data)
 
     def consistent(x: Tensor, sigma: Tensor) -> Tensor:
@@ -96,6 +95,109 @@ def data_consistency(
         return torch.where(sigma > 0, operator.prox(d, y.to(x), variance(sigma), r), d)
 
     return consistent
+
+
+def ddnm(
+    denoise: Denoiser,
+    operator: LinearOperator,
+    y: Tensor,
+    *,
+    noise_sigma: float | Tensor = 0.0,
+) -> Denoiser:
+    """Give the estimate what was measured, and leave the operator's null space to the model.
+
+        D' = D + λ A⁺ (y - A D),    λ = min(1, σ/σ_y)    (DDNM, Wang et al., 2023, eq. 13 and 17)
+
+    Without noise A D' = y, as far as pixels that may move can hold it: pixels with σ = 0 are no
+    unknowns, and A⁺ is the pseudo-inverse over the others. With noise, DDNM+ takes no more of it
+    in than the state carries: λ is equation 19 for a whole step (a_t = 1), as a denoiser is not
+    told how long the solver's next one is. σ_y is the deviation that the noise has in the picture,
+    after A⁺: a number is taken as it is (masks, block averages), a map like y is carried over,
+    |A⁺ noise_sigma|, which is exact where each pixel comes from one measurement. An operator
+    whose pseudo-inverse amplifies noise, such as a blur, needs `data_consistency` or `pigdm`.
+
+    Args:
+        denoise: D(x, σ).
+        operator: A.
+        y: the measurement, like ``operator.forward(x)``.
+        noise_sigma: its noise level, a number or a map like y.
+
+    Raises:
+        InputError: a negative noise level.
+    """
+    _check_noise(noise_sigma)
+
+    def consistent(x: Tensor, sigma: Tensor) -> Tensor:
+        d = denoise(x, sigma)
+        moving = sigma > 0
+        a = operator
+        if not bool(moving.all()):
+            a = Composition(operator, Mask(moving.expand(-1, 1, *x.shape[-2:]).to(x)))
+        carried = torch.as_tensor(noise_sigma).to(x)
+        if carried.ndim:
+            carried = a.pseudo_inverse(carried.expand_as(y)).abs()
+        share = torch.where(carried > sigma, sigma / torch.where(carried > 0, carried, 1.0), 1.0)
+        moved = d + share * a.pseudo_inverse(y.to(x) - operator.forward(d))
+        return torch.where(moving, moved, d)
+
+    return consistent
+
+
+def pigdm(
+    denoise: Denoiser,
+    operator: LinearOperator,
+    y: Tensor,
+    *,
+    noise_sigma: float | Tensor = 0.0,
+    sigma_data: float = 0.5,
+    variance: Callable[[Tensor], Tensor] | None = None,
+) -> Denoiser:
+    """Move the estimate by what a measurement says of x, through the denoiser.
+
+        D' = D + σ² (∂D/∂x)ᵀ Aᵀ (A V Aᵀ + R)⁻¹ (y - A D),    R = noise_sigma²
+
+    (ΠGDM, Song et al., 2023, eq. 7 and 8, as an estimate by Tweedie's formula.) σ² ∂D/∂x is the
+    covariance of x0 given x, so that pixels which were not measured move with those that were, as
+    the model has them correlated. V stands for its diagonal. D' is the posterior mean given x and
+    y, exactly, for a Gaussian prior with A V Aᵀ that of the covariance: with V of a white prior,
+    or where the measured values are uncorrelated.
+
+    It takes a backward pass through the denoiser with every evaluation: twice the time, and memory
+    for all of its activations.
+
+    Args:
+        denoise: D(x, σ), differentiable in x.
+        operator: A.
+        y: the measurement, like ``operator.forward(x)``.
+        noise_sigma: its noise level, a number or a map like y.
+        sigma_data: standard deviation of the data, for V = σ² σ_data²/(σ² + σ_data²).
+        variance: σ-map -> V, in its place.
+
+    Raises:
+        InputError: a negative noise level, sigma_data not above 0, or a denoiser that passes no
+            gradient.
+    """
+    _check_noise(noise_sigma)
+    variance_of = _variance(sigma_data) if variance is None else variance
+
+    def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            estimate = denoise(at, sigma)
+            d, v = estimate.detach(), variance_of(sigma).to(x)
+            r = torch.as_tensor(noise_sigma).to(x).square()
+            # V Aᵀ (A V Aᵀ + R)⁻¹ (y - A D), the change by the prox of nothing, then over V.
+            change = operator.prox(torch.zeros_like(d), y.to(x) - operator.forward(d), v, r)
+            pull = torch.where(v > 0, change / torch.where(v > 0, v, 1.0), 0.0)
+            certain = torch.where(sigma > 0, estimate, d)
+            if not certain.requires_grad:
+                raise InputError(
+                    "the denoiser passes no gradient: use data_consistency or ddnm, which need none."
+                )
+            (gradient,) = torch.autograd.grad(certain, at, pull)
+        return torch.where(sigma > 0, d + sigma * sigma * gradient, d)
+
+    return guided
 
 
 def loss_guidance(
@@ -144,6 +246,11 @@ def loss_guidance(
         return torch.where(sigma > 0, d.detach() - scale * weight * gradient, d.detach())
 
     return guided
+
+
+def _check_noise(noise_sigma: float | Tensor) -> None:
+    if not bool((torch.as_tensor(noise_sigma) >= 0).all()):
+        raise InputError("noise_sigma must be 0 or more everywhere: fix the noise level.")
 
 
 def _variance(sigma_data: float) -> Callable[[Tensor], Tensor]:
