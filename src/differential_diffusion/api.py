@@ -227,7 +227,7 @@ def restore(
 
 def upscale(
     image: Any,
-    factor: Literal[2, 3, 4] = 2,
+    factor: Literal[2, 3, 4, 8] = 2,
     *,
     on_step: OnStep | None = None,
     on_progress: OnProgress | None = None,
@@ -237,7 +237,7 @@ def upscale(
 
     Args:
         image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
-        factor: of both sides: 2, 3 or 4.
+        factor: of both sides: 2, 3, 4 or 8.
         on_step, on_progress, settings: as in `edit`; fields of `UpscaleRequest`. With several
             samples, ``estimate="mean"`` (default) or "sample", and `Result.std`.
 

@@ -249,6 +249,10 @@ class MendRequest(Request):
     external: ClassVar[tuple[str, ...]] = ("image", "model", "strength")
 
 
+Guidance = Literal["diffpir", "ddnm", "pigdm"]
+"""Kinds of data consistency, see `core.guidance`."""
+
+
 class UpscaleRequest(Request):
     """Enlarge a picture: the results, made small again, are the picture that was given.
 
@@ -260,13 +264,16 @@ class UpscaleRequest(Request):
             antialiasing, or the "average" of blocks, as sensors and binning do.
         noise_level_8bit: σ of the small picture's noise, which the results need not repeat.
         passes: evaluations that the mean takes; `steps` are those of a sample.
+        guidance: how samples are held to the small picture: "diffpir" or "ddnm", or "pigdm",
+            through the network's gradient, for twice the time and several times the memory.
     """
 
     task: Literal["upscale"] = "upscale"
-    factor: Literal[2, 3, 4] = 2
+    factor: Literal[2, 3, 4, 8] = 2
     kernel: Literal["bicubic", "average"] = "bicubic"
     noise_level_8bit: float = Field(0.0, ge=0, le=255)
     passes: int = Field(8, ge=1, le=MAX_STEPS)
+    guidance: Guidance = "diffpir"
     estimate: Literal["sample", "mean"] = "mean"
 
 
@@ -281,12 +288,14 @@ class DemosaicRequest(Request):
         pattern: colours of the first two pixels of the first two rows.
         noise_level_8bit: σ of the raw picture's noise, which the results need not repeat.
         passes: evaluations that the mean takes; `steps` are those of a sample.
+        guidance: how samples are held to the raw picture, as in `UpscaleRequest`.
     """
 
     task: Literal["demosaic"] = "demosaic"
     pattern: Literal["RGGB", "BGGR", "GRBG", "GBRG"] = "RGGB"
     noise_level_8bit: float = Field(0.0, ge=0, le=255)
     passes: int = Field(24, ge=1, le=MAX_STEPS)
+    guidance: Guidance = "diffpir"
     estimate: Literal["sample", "mean"] = "mean"
 
 

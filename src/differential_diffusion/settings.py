@@ -56,6 +56,7 @@ class UpscaleSettings(Settings, total=False):
     kernel: Literal["bicubic", "average"]
     noise_level_8bit: float
     passes: int
+    guidance: Literal["diffpir", "ddnm", "pigdm"]
 
 
 class DemosaicSettings(Settings, total=False):
@@ -63,6 +64,7 @@ class DemosaicSettings(Settings, total=False):
 
     noise_level_8bit: float
     passes: int
+    guidance: Literal["diffpir", "ddnm", "pigdm"]
 
 
 class GenerateSettings(Settings, total=False):

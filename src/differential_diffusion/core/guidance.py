@@ -192,7 +192,7 @@ def pigdm(
             certain = torch.where(sigma > 0, estimate, d)
             if not certain.requires_grad:
                 raise InputError(
-                    "the denoiser passes no gradient: use data_consistency or ddnm, which need none."
+                    "the denoiser passes no gradient: use data_consistency or ddnm instead."
                 )
             (gradient,) = torch.autograd.grad(certain, at, pull)
         return torch.where(sigma > 0, d + sigma * sigma * gradient, d)
