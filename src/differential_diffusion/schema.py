@@ -265,7 +265,7 @@ class UpscaleRequest(Request):
         noise_level_8bit: σ of the small picture's noise, which the results need not repeat.
         passes: evaluations that the mean takes; `steps` are those of a sample.
         guidance: how samples are held to the small picture: "diffpir" or "ddnm", or "pigdm",
-            through the network's gradient, for twice the time and several times the memory.
+            through the network's gradient, for three times the time and several times the memory.
     """
 
     task: Literal["upscale"] = "upscale"

@@ -121,6 +121,27 @@ def test_pigdm_with_the_exact_variance_is_exact_for_any_covariance(
         assert float((expected - prior(X, sigma))[others].abs().min()) > 1e-3
 
 
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.9])
+def test_pigdm_is_told_by_the_denoiser_how_pixels_are_correlated(correlation: float) -> None:
+    """Exchangeable pixels and their mean measured: V's row sums are exact, variances are not."""
+    ones = torch.ones(4, 4, dtype=torch.float64)
+    covariance = 0.36 * (correlation * ones + (1 - correlation) * torch.eye(4, dtype=torch.float64))
+    prior, average = Gaussian(normal(1, 2, 2, seed=7), covariance), BlockAverage(2)
+    y, noise = normal(2, 1, 1, 1, seed=9), 0.1
+    law = prior.posterior(X, UNIFORM)
+    a = torch.full((1, 4), 0.25, dtype=torch.float64)
+    gain = law.covariance @ a.mT / (a @ law.covariance @ a.mT + noise**2)
+    residual = y.flatten(1) - law.mean.flatten(1) @ a.mT
+    expected = law.mean + (gain.squeeze(2) * residual).view_as(X)
+    guided = pigdm(prior, average, y, noise_sigma=noise, sigma_data=0.01)(X, UNIFORM)
+    torch.testing.assert_close(guided, expected)
+    diagonal = law.covariance.diagonal(dim1=1, dim2=2).view_as(X)
+    published = pigdm(prior, average, y, noise_sigma=noise, variance=lambda _: diagonal)
+    overshoot = (published(X, UNIFORM) - law.mean) / (expected - law.mean)
+    if correlation:
+        assert float(overshoot.min()) > 1 + correlation
+
+
 KERNEL = torch.tensor([[0.0, 0.2, 0.1], [0.3, 1.0, 0.05], [0.1, 0.0, 0.15]], dtype=torch.float64)
 
 

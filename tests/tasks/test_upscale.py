@@ -34,13 +34,24 @@ def waves(height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("kernel", ["bicubic", "average"])
-@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
 def test_made_small_again_it_is_what_was_given(kernel: Any, factor: Any) -> None:
     small = waves(18, 25)
     large = dd.upscale(small, factor, kernel=kernel, seed=2).image
     assert large.shape == (3, 18 * factor, 25 * factor)
     again = shrinking(kernel, *large.shape[1:], factor).forward(large[None])[0]
     assert float((again - small).square().mean().sqrt()) < 0.5 / 255
+
+
+@pytest.mark.parametrize("guidance", ["diffpir", "ddnm", "pigdm"])
+def test_samples_are_held_by_any_guidance(guidance: Any) -> None:
+    small = waves(9, 12)
+    large = dd.upscale(small, 2, estimate="sample", guidance=guidance, steps=8).image
+    again = bicubic(18, 24, 2).forward(large[None])[0]
+    assert float((again - small).square().mean().sqrt()) < 1 / 255
+    others = {"diffpir": "ddnm", "ddnm": "pigdm", "pigdm": "diffpir"}[guidance]
+    other = dd.upscale(small, 2, estimate="sample", guidance=others, steps=8).image  # type: ignore
+    assert not torch.equal(large, other)
 
 
 def test_what_belongs_to_the_picture_grows_with_it(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ Guidance = Annotated[
     typer.Option(
         "--guidance",
         help="How samples are held to the picture: 'diffpir' (default), 'ddnm', or 'pigdm', which "
-        "takes twice the time and several times the memory.",
+        "takes three times the time and several times the memory.",
         show_default=False,
     ),
 ]

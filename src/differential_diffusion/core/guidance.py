@@ -156,45 +156,57 @@ def pigdm(
 
         D' = D + σ² (∂D/∂x)ᵀ Aᵀ (A V Aᵀ + R)⁻¹ (y - A D),    R = noise_sigma²
 
-    (ΠGDM, Song et al., 2023, eq. 7 and 8, as an estimate by Tweedie's formula.) σ² ∂D/∂x is the
+    (ΠGDM, Song et al., 2023, eq. 7, as an estimate by Tweedie's formula.) σ² ∂D/∂x is the
     covariance of x0 given x, so that pixels which were not measured move with those that were, as
-    the model has them correlated. V stands for its diagonal. D' is the posterior mean given x and
-    y, exactly, for a Gaussian prior with A V Aᵀ that of the covariance: with V of a white prior,
-    or where the measured values are uncorrelated.
+    the model has them correlated. V stands for it between the measured values. D' is the posterior
+    mean given x and y, exactly, for a Gaussian prior where A V Aᵀ is what A makes of the
+    covariance: a white prior, or measured values that are uncorrelated and V their variances.
 
-    It takes a backward pass through the denoiser with every evaluation: twice the time, and memory
-    for all of its activations.
+    Pixels of pictures are correlated, and with their variances alone the estimates overshoot and
+    run away. V is therefore the covariance's row sums (Boys et al., 2023), a map that the denoiser
+    tells, and no less than a white prior's variance:
+
+        V = max(σ² (∂D/∂x)ᵀ 1, σ² σ_data²/(σ² + σ_data²))
+
+    It takes two backward passes through the denoiser with every evaluation: three times the time,
+    and memory for all of its activations.
 
     Args:
         denoise: D(x, σ), differentiable in x.
         operator: A.
         y: the measurement, like ``operator.forward(x)``.
         noise_sigma: its noise level, a number or a map like y.
-        sigma_data: standard deviation of the data, for V = σ² σ_data²/(σ² + σ_data²).
-        variance: σ-map -> V, in its place.
+        sigma_data: standard deviation of the data.
+        variance: σ-map -> V, broadcastable to x, in its place.
 
     Raises:
         InputError: a negative noise level, sigma_data not above 0, or a denoiser that passes no
             gradient.
     """
     _check_noise(noise_sigma)
-    variance_of = _variance(sigma_data) if variance is None else variance
+    least = _variance(sigma_data)
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
         with torch.enable_grad():
             at = x.detach().requires_grad_()
             estimate = denoise(at, sigma)
-            d, v = estimate.detach(), variance_of(sigma).to(x)
-            r = torch.as_tensor(noise_sigma).to(x).square()
-            # V Aᵀ (A V Aᵀ + R)⁻¹ (y - A D), the change by the prox of nothing, then over V.
-            change = operator.prox(torch.zeros_like(d), y.to(x) - operator.forward(d), v, r)
-            pull = torch.where(v > 0, change / torch.where(v > 0, v, 1.0), 0.0)
-            certain = torch.where(sigma > 0, estimate, d)
-            if not certain.requires_grad:
+            d = estimate.detach()
+            # What is certain passes no gradient on.
+            moving = torch.where(sigma > 0, estimate, d)
+            if not moving.requires_grad:
                 raise InputError(
                     "the denoiser passes no gradient: use data_consistency or ddnm instead."
                 )
-            (gradient,) = torch.autograd.grad(certain, at, pull)
+            if variance is None:
+                (sums,) = torch.autograd.grad(moving, at, torch.ones_like(d), retain_graph=True)
+                v = torch.maximum(sigma * sigma * sums, least(sigma))
+            else:
+                v = variance(sigma).to(x)
+            r = torch.as_tensor(noise_sigma).to(x).square()
+            # V Aᵀ (A V Aᵀ + R)⁻¹ (y - A D) is the prox of nothing.
+            change = operator.prox(torch.zeros_like(d), y.to(x) - operator.forward(d), v, r)
+            pull = torch.where(v > 0, change / torch.where(v > 0, v, 1.0), 0.0)
+            (gradient,) = torch.autograd.grad(moving, at, pull)
         return torch.where(sigma > 0, d + sigma * sigma * gradient, d)
 
     return guided
