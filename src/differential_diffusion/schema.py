@@ -299,6 +299,27 @@ class DemosaicRequest(Request):
     estimate: Literal["sample", "mean"] = "mean"
 
 
+class ColorizeRequest(MendRequest):
+    """Give a grey picture colours: the results, made grey again, are the picture that was given.
+
+    Of a picture with colours, the luminance is coloured anew. The bundled prior knows no objects,
+    so colours come from hints, spread along the picture's edges; without hints the mean is grey.
+    With one sample and the mean, no sample is drawn. Samples are the model's: what it may make of
+    the grey picture and the hints.
+
+    Attributes:
+        hints: a picture of the same size with colours where they are known: where it is not
+            transparent or, if it is opaque, where it is coloured. Their lightness does not count.
+            Pixels of strength 0 of a picture with colours are hints too.
+    """
+
+    task: Literal["colorize"] = "colorize"
+    hints: Any = None
+    estimate: Literal["sample", "mean"] = "mean"
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "strength", "hints")
+
+
 class GenerateRequest(PromptedRequest):
     """Make a picture of a size: from a prompt with a pipeline, else from nothing.
 

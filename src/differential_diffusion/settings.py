@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 __all__ = [
+    "ColorizeSettings",
     "DemosaicSettings",
     "GenerateSettings",
     "MendSettings",
@@ -65,6 +66,10 @@ class DemosaicSettings(Settings, total=False):
     noise_level_8bit: float
     passes: int
     guidance: Literal["diffpir", "ddnm", "pigdm"]
+
+
+class ColorizeSettings(MendSettings, total=False):
+    """What `colorize` takes, see `schema.ColorizeRequest`."""
 
 
 class GenerateSettings(Settings, total=False):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import Images, Noise, Settings, number_or_file, with_settings
+from .common import Images, Invert, Noise, Settings, number_or_file, with_settings
 from .run import noise_level, run_task
 
 KnownNoise = Annotated[
@@ -114,6 +114,31 @@ def demosaic(
     """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
     given: dict[str, Any] = {"pattern": pattern}
     run_task("demosaic", images, settings, given | _measured(noise, passes, guidance))
+
+
+@with_settings
+def colorize(
+    images: Images,
+    hints: Annotated[
+        str | None,
+        typer.Option(
+            help="A picture of the same size with colours where they are known: where it is not "
+            "transparent or, if it is opaque, where it is coloured.",
+            show_default=False,
+        ),
+    ] = None,
+    strength: Strength = None,
+    invert: Invert = False,
+    *,
+    settings: Settings,
+) -> None:
+    """Give a grey picture colours from hints, spread along its edges.
+
+    The result, made grey again, is the picture that was given. The bundled prior knows no objects:
+    without hints the result is grey.
+    """
+    given: dict[str, Any] = {} if hints is None else {"hints": hints}
+    run_task("colorize", images, settings, given | _mended(strength, invert))
 
 
 def _measured(
