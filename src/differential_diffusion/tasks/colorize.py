@@ -20,6 +20,10 @@ NO_HINTS = (
     "no colours were given, and none can be told from grey without knowing objects: the mean is "
     "grey; give hints"
 )
+SAMPLED = (
+    "samples are the model's: one that knows no objects, as the bundled prior, colours at random "
+    "what is far from hints"
+)
 
 
 def colorize(request: ColorizeRequest, source: TaskInput, run: Run) -> TaskOutput:
@@ -50,12 +54,14 @@ def colorize(request: ColorizeRequest, source: TaskInput, run: Run) -> TaskOutpu
         samples = _within_range(y, drawn - luminance.forward(drawn))
         mean = start
     hinted = float((known > 0).float().mean())
-    notes = (f"hints: {100 * hinted:.2f} % of the pixels",) if hinted else (NO_HINTS,)
+    notes = [f"hints: {100 * hinted:.2f} % of the pixels"] if hinted else [NO_HINTS]
+    if request.estimate == "sample":
+        notes.append(SAMPLED)
     return TaskOutput(
         in_part(source, samples, strength),
         strength == 0,
         strength,
-        notes=notes,
+        notes=tuple(notes),
         mean=in_part(source, mean, strength),
         coloured=True,
     )
