@@ -20,6 +20,7 @@ from differential_diffusion.core.operators import (
     Blur,
     ChannelSum,
     Composition,
+    DeepinvPhysics,
     FourierSampling,
     bayer,
     bicubic,
@@ -30,6 +31,7 @@ from differential_diffusion.core.operators import (
 from differential_diffusion.errors import InputError
 
 from ..core.helpers import normal
+from ..deepinv_physics import Averaging, Decomposed
 
 SHAPE = (2, 2, 4, 6)
 
@@ -65,6 +67,8 @@ EXAMPLES: dict[str, LinearOperator] = {
     "fourier": FourierSampling(FREQUENCIES),
     "one-sided fourier": FourierSampling(ONE_SIDED),
     "composition": Composition(BlockAverage(2), Blur(KERNEL)),
+    "deepinv physics": DeepinvPhysics(Decomposed(MASK)),
+    "deepinv physics by iteration": DeepinvPhysics(Averaging()),
 }
 
 
