@@ -9,7 +9,16 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ("denoise", "heterogeneous", "inpaint", "regions", "memory", "pipeline")
+NAMES = (
+    "denoise",
+    "heterogeneous",
+    "inpaint",
+    "upscale",
+    "demosaic",
+    "regions",
+    "memory",
+    "pipeline",
+)
 
 
 def main() -> int:

@@ -54,6 +54,16 @@ def test_samples_are_held_by_any_guidance(guidance: Any) -> None:
     assert not torch.equal(large, other)
 
 
+def test_samples_are_held_though_values_end() -> None:
+    """Black and white: what a sample has beyond them is cut off, and must be made up for."""
+    small = (torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    large = dd.upscale(small, 2, kernel="average", estimate="sample", steps=4).image
+    assert float(large.min()) >= 0
+    assert float(large.max()) <= 1
+    again = BlockAverage(2).forward(large[None])[0]
+    assert float((again - small).square().mean().sqrt()) < 0.5 / 255
+
+
 def test_what_belongs_to_the_picture_grows_with_it(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
     pixels[:10, :, 3], pixels[10:, :, 3] = 255, 0
