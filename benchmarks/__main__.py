@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 NAMES = (
-    "denoise", "heterogeneous", "inpaint", "calibration", "enhance", "upscale", "demosaic", "deblur",
-    "jpeg", "colorize", "restore", "regions", "memory", "pipeline",
+    "denoise", "heterogeneous", "inpaint", "calibration", "upscale", "demosaic", "colorize",
+    "deblur", "jpeg", "enhance", "restore", "regions", "memory", "pipeline",
 )  # fmt: skip
 
 

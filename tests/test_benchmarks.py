@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from differential_diffusion.core.operators import bayer
 from differential_diffusion.engine import run_plan
 from differential_diffusion.models import DenoiserModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import common, denoise, enhance, heterogeneous, inpaint, regions
+from benchmarks import (
+    common,
+    demosaic,
+    denoise,
+    enhance,
+    heterogeneous,
+    inpaint,
+    measured,
+    regions,
+    upscale,
+)
 from benchmarks.__main__ import NAMES
 from benchmarks.common import Photo, Score, Scores
 
@@ -236,6 +249,45 @@ def test_peak_memory_is_seen_after_it_was_given_back(repository: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     assert 0.8 * 2**28 < int(done.stdout) < 1.1 * 2**28
+
+
+def test_luminance_is_scikit_image_s_y() -> None:
+    clean = photo(40, 52).pixels
+    estimate = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape)
+    y = [rgb2ycbcr(np.clip(p, 0, 1).astype(np.float64))[..., 0] for p in (estimate, clean)]
+    expected = peak_signal_noise_ratio(y[1], y[0], data_range=255)
+    assert measured.luma_psnr(estimate, clean) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("factor", upscale.FACTORS)
+def test_results_are_measured_again_as_the_inputs_were_made(factor: int) -> None:
+    source = photo(97, 130)
+    truth, operator, small = upscale.shrunk(source, factor)
+    assert truth.shape == (97 // factor * factor, 130 // factor * factor, 3)
+    assert small.shape == (97 // factor, 130 // factor, 3)
+    kept = measured.score(source, "x", "truth", measured.levels(truth), truth, 0.0, operator, small)
+    assert 0.05 < kept.error < 0.5  # rounding, of both
+    assert kept.psnr > 50
+    large = upscale.interpolated(Image.Resampling.BICUBIC, small, factor)
+    plain = measured.score(source, "x", "bicubic", large, truth, 0.0, operator, small)
+    assert plain.error > 1.2 * kept.error
+    sharp, _ = upscale.best_sharpened(small, factor, truth)
+    assert common.psnr(sharp / 255, truth) >= plain.psnr - 1
+
+
+def test_demosaicing_peers_know_the_pattern_and_borders_do_not_count() -> None:
+    flat = np.broadcast_to(np.float32([0.8, 0.4, 0.2]), (24, 30, 3))
+    raw = measured.levels(measured.measured(bayer("RGGB", 24, 30), flat))[..., 0]
+    makers = [partial(demosaic.opencv, code) for code in demosaic.OPENCV.values()]
+    for make in (*makers, demosaic.linear):
+        made = make(raw).copy()
+        np.testing.assert_array_equal(made[4:-4, 4:-4], measured.levels(flat)[4:-4, 4:-4])
+        made[:4] = made[:, -4:] = 0
+        scored = measured.score(
+            photo(), "x", "y", made, flat, 0.0, bayer("RGGB", 24, 30), raw, border=4
+        )
+        assert scored.error == pytest.approx(0, abs=1e-9)
+        assert scored.psnr > 60
 
 
 def test_peers_denoise() -> None:

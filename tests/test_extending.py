@@ -18,14 +18,13 @@ from differential_diffusion.core.sample import sample
 from differential_diffusion.tasks.base import TaskInput
 
 
-def example(repository: Path, heading: str) -> dict[str, Any]:
-    """What the first Python block below a heading of the page defines."""
+def example(repository: Path, heading: str, block: int = 1) -> dict[str, Any]:
+    """What a Python block below a heading of the page defines, by default the first."""
     page = (repository / "docs" / "extending.md").read_text("utf-8")
     section = page.split(f"\n## {heading}", 1)[1]
-    found = re.search(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-    assert found
+    found = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {"__name__": "docs_extending"}
-    exec(compile(found.group(1), f"extending.md: {heading}", "exec", dont_inherit=True), names)
+    exec(compile(found[block - 1], f"extending.md: {heading}", "exec", dont_inherit=True), names)
     return names
 
 

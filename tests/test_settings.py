@@ -17,6 +17,7 @@ REQUESTS: dict[str, type[schema.Request]] = {
     "upscale": schema.UpscaleRequest,
     "demosaic": schema.DemosaicRequest,
     "enhance": schema.EnhanceRequest,
+    "colorize": schema.ColorizeRequest,
     "generate": schema.GenerateRequest,
     "fan": schema.EditRequest,
     "edit_batch": schema.EditRequest,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import maps
     from .api import (
         Result,
+        colorize,
         demosaic,
         denoise,
         edit,
@@ -42,6 +43,7 @@ __all__ = [
     "Result",
     "StrengthMap",
     "__version__",
+    "colorize",
     "demosaic",
     "denoise",
     "edit",
@@ -58,6 +60,7 @@ __all__ = [
 
 _HOME = {
     "Result": ".api",
+    "colorize": ".api",
     "demosaic": ".api",
     "denoise": ".api",
     "edit": ".api",

@@ -10,6 +10,7 @@ from .engine import Result, execute, execute_batch, fan_out
 from .engine.executor import OnProgress
 from .errors import InputError
 from .schema import (
+    ColorizeRequest,
     DemosaicRequest,
     DenoiseRequest,
     EditRequest,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .settings import (
+        ColorizeSettings,
         DemosaicSettings,
         EnhanceSettings,
         GenerateSettings,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Result",
+    "colorize",
     "demosaic",
     "denoise",
     "edit",
@@ -232,7 +235,7 @@ def restore(
 
 def upscale(
     image: Any,
-    factor: Literal[2, 3, 4] = 2,
+    factor: Literal[2, 3, 4, 8] = 2,
     *,
     on_step: OnStep | None = None,
     on_progress: OnProgress | None = None,
@@ -242,7 +245,7 @@ def upscale(
 
     Args:
         image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
-        factor: of both sides: 2, 3 or 4.
+        factor: of both sides: 2, 3, 4 or 8.
         on_step, on_progress, settings: as in `edit`; fields of `UpscaleRequest`. With several
             samples, ``estimate="mean"`` (default) or "sample", and `Result.std`.
 
@@ -299,6 +302,32 @@ def enhance(
         InputError: for anything wrong with the picture, the map or a setting.
     """
     return _perform(EnhanceRequest, on_step, on_progress, image=image, level=level, **settings)
+
+
+def colorize(
+    image: Any,
+    hints: Any = None,
+    *,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Unpack[ColorizeSettings],
+) -> Result:
+    """Give a grey picture colours: the result, made grey again, is the picture that was given.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W); of a picture with
+            colours the luminance counts alone.
+        hints: a picture of the same size, likewise, with colours where they are known: where it
+            is not transparent or, if it is opaque, where it is coloured. Without, the result is
+            grey: the bundled prior knows no objects.
+        on_step, on_progress, settings: as in `edit`; fields of `ColorizeRequest`. `strength` says
+            how much of its colour each pixel gets, 0 none, bit for bit. With several samples,
+            ``estimate="mean"`` (default) or "sample", and `Result.std`.
+
+    Raises:
+        InputError: for anything wrong with the picture, the hints or a setting.
+    """
+    return _perform(ColorizeRequest, on_step, on_progress, image=image, hints=hints, **settings)
 
 
 def generate(

@@ -252,6 +252,10 @@ class MendRequest(Request):
     external: ClassVar[tuple[str, ...]] = ("image", "model", "strength")
 
 
+Guidance = Literal["diffpir", "ddnm", "pigdm"]
+"""Kinds of data consistency, see `core.guidance`."""
+
+
 class UpscaleRequest(Request):
     """Enlarge a picture: the results, made small again, are the picture that was given.
 
@@ -263,13 +267,16 @@ class UpscaleRequest(Request):
             antialiasing, or the "average" of blocks, as sensors and binning do.
         noise_level_8bit: σ of the small picture's noise, which the results need not repeat.
         passes: evaluations that the mean takes; `steps` are those of a sample.
+        guidance: how samples are held to the small picture: "diffpir" or "ddnm", or "pigdm",
+            through the network's gradient, for three times the time and several times the memory.
     """
 
     task: Literal["upscale"] = "upscale"
-    factor: Literal[2, 3, 4] = 2
+    factor: Literal[2, 3, 4, 8] = 2
     kernel: Literal["bicubic", "average"] = "bicubic"
     noise_level_8bit: float = Field(0.0, ge=0, le=255)
     passes: int = Field(8, ge=1, le=MAX_STEPS)
+    guidance: Guidance = "diffpir"
     estimate: Literal["sample", "mean"] = "mean"
 
 
@@ -284,12 +291,14 @@ class DemosaicRequest(Request):
         pattern: colours of the first two pixels of the first two rows.
         noise_level_8bit: σ of the raw picture's noise, which the results need not repeat.
         passes: evaluations that the mean takes; `steps` are those of a sample.
+        guidance: how samples are held to the raw picture, as in `UpscaleRequest`.
     """
 
     task: Literal["demosaic"] = "demosaic"
     pattern: Literal["RGGB", "BGGR", "GRBG", "GBRG"] = "RGGB"
     noise_level_8bit: float = Field(0.0, ge=0, le=255)
     passes: int = Field(24, ge=1, le=MAX_STEPS)
+    guidance: Guidance = "diffpir"
     estimate: Literal["sample", "mean"] = "mean"
 
 
@@ -313,6 +322,27 @@ class EnhanceRequest(MendRequest):
     estimate: Literal["sample", "mean"] = "mean"
 
     external: ClassVar[tuple[str, ...]] = ("image", "model", "strength", "noise_level_8bit")
+
+
+class ColorizeRequest(MendRequest):
+    """Give a grey picture colours: the results, made grey again, are the picture that was given.
+
+    Of a picture with colours, the luminance is coloured anew. The bundled prior knows no objects,
+    so colours come from hints, spread along the picture's edges; without hints the mean is grey.
+    With one sample and the mean, no sample is drawn. Samples are the model's: what it may make of
+    the grey picture and the hints.
+
+    Attributes:
+        hints: a picture of the same size with colours where they are known: where it is not
+            transparent or, if it is opaque, where it is coloured. Their lightness does not count.
+            Pixels of strength 0 of a picture with colours are hints too.
+    """
+
+    task: Literal["colorize"] = "colorize"
+    hints: Any = None
+    estimate: Literal["sample", "mean"] = "mean"
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "strength", "hints")
 
 
 class GenerateRequest(PromptedRequest):

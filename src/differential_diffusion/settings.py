@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 __all__ = [
+    "ColorizeSettings",
     "DemosaicSettings",
     "EnhanceSettings",
     "GenerateSettings",
@@ -58,6 +59,7 @@ class UpscaleSettings(Settings, total=False):
     kernel: Literal["bicubic", "average"]
     noise_level_8bit: float
     passes: int
+    guidance: Literal["diffpir", "ddnm", "pigdm"]
 
 
 class DemosaicSettings(Settings, total=False):
@@ -65,6 +67,11 @@ class DemosaicSettings(Settings, total=False):
 
     noise_level_8bit: float
     passes: int
+    guidance: Literal["diffpir", "ddnm", "pigdm"]
+
+
+class ColorizeSettings(MendSettings, total=False):
+    """What `colorize` takes, see `schema.ColorizeRequest`."""
 
 
 class EnhanceSettings(MendSettings, total=False):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from differential_diffusion.core.operators import (
     Blur,
     ChannelSum,
     Composition,
+    DeepinvPhysics,
     FourierSampling,
     bayer,
     bicubic,
@@ -28,6 +31,7 @@ from differential_diffusion.core.operators import (
 from differential_diffusion.errors import InputError
 
 from ..core.helpers import normal
+from ..deepinv_physics import Averaging, Decomposed
 
 SHAPE = (2, 2, 4, 6)
 
@@ -54,6 +58,8 @@ EXAMPLES: dict[str, LinearOperator] = {
     "averages by the base class": Averages(),
     "block average": BlockAverage(2),
     "separable": bicubic(4, 6, 2),
+    "block average x8": BlockAverage(8),
+    "bicubic x8": bicubic(8, 16, 8),
     "blur": Blur(KERNEL),
     "blur that goes round": Blur(KERNEL, circular=True),
     "channel sum": ChannelSum(torch.tensor([0.4, 0.7], dtype=torch.float64).view(1, 2, 1, 1)),
@@ -61,13 +67,25 @@ EXAMPLES: dict[str, LinearOperator] = {
     "fourier": FourierSampling(FREQUENCIES),
     "one-sided fourier": FourierSampling(ONE_SIDED),
     "composition": Composition(BlockAverage(2), Blur(KERNEL)),
+    "deepinv physics": DeepinvPhysics(Decomposed(MASK)),
+    "deepinv physics by iteration": DeepinvPhysics(Averaging()),
 }
+
+
+SIZES = {"block average x8": (8, 16), "bicubic x8": (8, 16)}
+
+
+def shape(operator: LinearOperator) -> tuple[int, int, int, int]:
+    """Of pictures that an example takes."""
+    name = next(name for name, example in EXAMPLES.items() if example is operator)
+    return *SHAPE[:2], *SIZES.get(name, SHAPE[2:])
 
 
 def matrix(operator: LinearOperator) -> Tensor:
     """A as a dense matrix over one image, column by column."""
-    d = SHAPE[1] * SHAPE[2] * SHAPE[3]
-    basis = torch.eye(d, dtype=torch.float64).view(d, *SHAPE[1:])
+    each = shape(operator)[1:]
+    d = math.prod(each)
+    basis = torch.eye(d, dtype=torch.float64).view(d, *each)
     return operator.forward(basis).flatten(1).mT
 
 
@@ -86,7 +104,7 @@ def operator(request: pytest.FixtureRequest) -> LinearOperator:
 def test_adjointness(name: str, seed: int) -> None:
     """<A x, y> = <x, Aᵀ y>."""
     a = EXAMPLES[name]
-    x = normal(*SHAPE, seed=seed)
+    x = normal(*shape(a), seed=seed)
     y = normal(*a.forward(x).shape, seed=seed + 1)
     left = (a.forward(x) * y).flatten(1).sum(1)
     right = (x * a.adjoint(y)).flatten(1).sum(1)
@@ -94,7 +112,7 @@ def test_adjointness(name: str, seed: int) -> None:
 
 
 def test_linearity(operator: LinearOperator) -> None:
-    x, z = normal(*SHAPE), normal(*SHAPE, seed=1)
+    x, z = normal(*shape(operator)), normal(*shape(operator), seed=1)
     torch.testing.assert_close(
         operator.forward(2 * x - 3 * z), 2 * operator.forward(x) - 3 * operator.forward(z)
     )
@@ -102,14 +120,15 @@ def test_linearity(operator: LinearOperator) -> None:
 
 def test_pseudo_inverse(operator: LinearOperator) -> None:
     """Least squares of least norm, for measurements in the range of A and out of it."""
-    y = normal(*operator.forward(normal(*SHAPE)).shape, seed=2)
+    y = normal(*operator.forward(normal(*shape(operator))).shape, seed=2)
     expected = y.flatten(1) @ torch.linalg.pinv(matrix(operator), rtol=1e-9).mT
     found = operator.pseudo_inverse(y).flatten(1)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def variances(seed: int) -> Tensor:
-    v = normal(2, 1, 4, 6, seed=seed).square()
+def variances(seed: int, operator: LinearOperator) -> Tensor:
+    batch, _, height, width = shape(operator)
+    v = normal(batch, 1, height, width, seed=seed).square()
     return torch.where(v < 0.1, 0.0, v)  # some pixels are kept
 
 
@@ -118,12 +137,12 @@ def variances(seed: int) -> Tensor:
 def test_prox_is_the_gaussian_posterior(name: str, seed: int, noise: float) -> None:
     """v + V Aᵀ (A V Aᵀ + R)⁻¹ (y - A v), densely, with noise that differs by measurement."""
     a = EXAMPLES[name]
-    v, variance = normal(*SHAPE, seed=seed), variances(seed + 1)
+    v, variance = normal(*shape(a), seed=seed), variances(seed + 1, a)
     y = normal(*a.forward(v).shape, seed=seed + 2)
     r = noise**2 * (0.5 + normal(*y.shape, seed=seed + 3).square())
     dense = matrix(a)
-    for b in range(SHAPE[0]):
-        big_v = torch.diag(variance[b].expand(SHAPE[1:]).flatten())
+    for b in range(shape(a)[0]):
+        big_v = torch.diag(variance[b].expand(shape(a)[1:]).flatten())
         system = dense @ big_v @ dense.mT + torch.diag(r[b].flatten())
         z = torch.linalg.solve(system, y[b].flatten() - dense @ v[b].flatten())
         expected = v[b].flatten() + big_v @ dense.mT @ z
@@ -133,7 +152,7 @@ def test_prox_is_the_gaussian_posterior(name: str, seed: int, noise: float) -> N
 
 def test_prox_is_the_minimum(operator: LinearOperator) -> None:
     """No step in any direction that leaves kept pixels alone lowers the objective."""
-    v, variance = normal(*SHAPE), variances(1).clamp(min=0)
+    v, variance = normal(*shape(operator)), variances(1, operator).clamp(min=0)
     y = normal(*operator.forward(v).shape, seed=2)
 
     def objective(x: Tensor) -> Tensor:
@@ -144,12 +163,12 @@ def test_prox_is_the_minimum(operator: LinearOperator) -> None:
 
     best = operator.prox(v, y, variance, 0.09)
     for seed in range(20):
-        step = 0.01 * torch.where(variance > 0, normal(*SHAPE, seed=10 + seed), 0.0)
+        step = 0.01 * torch.where(variance > 0, normal(*shape(operator), seed=10 + seed), 0.0)
         assert bool((objective(best) < objective(best + step)).all())
 
 
 def test_prox_keeps_kept_pixels_bit_for_bit(operator: LinearOperator) -> None:
-    v, variance = normal(*SHAPE), variances(1)
+    v, variance = normal(*shape(operator)), variances(1, operator)
     y = normal(*operator.forward(v).shape, seed=2)
     for noise in (0.0, 0.1):
         found = operator.prox(v, y, variance, noise)
@@ -159,14 +178,14 @@ def test_prox_keeps_kept_pixels_bit_for_bit(operator: LinearOperator) -> None:
 
 
 def test_prox_with_no_noise_holds_the_measurement(operator: LinearOperator) -> None:
-    truth, v = normal(*SHAPE, seed=1), normal(*SHAPE)
+    truth, v = normal(*shape(operator), seed=1), normal(*shape(operator))
     y = operator.forward(truth)
     found = operator.prox(v, y, torch.ones(1, 1, 1, 1, dtype=torch.float64))
     torch.testing.assert_close(operator.forward(found), y, rtol=0, atol=1e-5)
 
 
 def test_prox_of_batches_is_that_of_images(operator: LinearOperator) -> None:
-    v, variance = normal(*SHAPE), variances(1)
+    v, variance = normal(*shape(operator)), variances(1, operator)
     y = normal(*operator.forward(v).shape, seed=2)
     whole = operator.prox(v, y, variance, 0.1)
     parts = [operator.prox(v[b : b + 1], y[b : b + 1], variance[b : b + 1], 0.1) for b in (0, 1)]
@@ -176,8 +195,9 @@ def test_prox_of_batches_is_that_of_images(operator: LinearOperator) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("uniform", [True, False])
 def test_closed_forms_equal_conjugate_gradients(name: str, uniform: bool) -> None:
-    a, v = EXAMPLES[name], normal(*SHAPE)
-    variance = torch.tensor([0.3, 1.2]).double().view(2, 1, 1, 1) if uniform else variances(1)
+    a = EXAMPLES[name]
+    v = normal(*shape(a))
+    variance = torch.tensor([0.3, 1.2]).double().view(2, 1, 1, 1) if uniform else variances(1, a)
     y = normal(*a.forward(v).shape, seed=2)
     for noise in (0.1, 2.0):
         torch.testing.assert_close(

@@ -24,6 +24,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "upscale": {"factor": 3},
     "demosaic": {},
     "enhance": {"level": "high", "strength": HALF},
+    "colorize": {"strength": HALF},
     "restore": {"noise_level_8bit": 20 * HALF, "damage": HALF},
 }
 

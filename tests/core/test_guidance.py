@@ -12,13 +12,17 @@ from torch import Tensor
 from differential_diffusion.core import (
     DDIM,
     Heun,
+    LinearOperator,
     Mask,
     classifier_free,
     data_consistency,
+    ddnm,
     loss_guidance,
+    pigdm,
     sample,
     wait,
 )
+from differential_diffusion.core.operators import BlockAverage, Blur
 from differential_diffusion.core.oracle import Gaussian
 from differential_diffusion.core.types import Denoiser
 from differential_diffusion.errors import InputError
@@ -67,17 +71,122 @@ def test_exact_measurements_are_held_and_the_rest_left() -> None:
     assert torch.equal(estimate[~measured], plain[~measured])
 
 
-def test_a_run_under_data_consistency_samples_the_posterior_given_y() -> None:
+@pytest.mark.parametrize("kind", [data_consistency, pigdm])
+def test_a_run_under_guidance_samples_the_posterior_given_y(kind: Callable[..., Denoiser]) -> None:
     """White prior: the guided ODE is that of N(m, s²), which ends at m + s (x - m)/√(s² + σ²)."""
     prior, noise = white(0.6), torch.full((1, 1, 1, 1), 0.2, dtype=torch.float64)
     x, y = 5 * normal(1, 1, 2, 2, seed=8), MASK * normal(1, 1, 2, 2, seed=9)
-    guided = data_consistency(prior, Mask(MASK), y, noise_sigma=0.2, sigma_data=0.6)
+    guided = kind(prior, Mask(MASK), y, noise_sigma=0.2, sigma_data=0.6)
     start = torch.full((1, 1, 1, 1), 5.0, dtype=torch.float64)
     end = sample(guided, x, wait(start, None, 400, sigma_max=5.0), Heun())
     mean = update(prior, x, torch.full_like(start, 1e6), y, noise)
     variance = 1 / (1 / 0.6**2 + MASK / 0.2**2)
     exact = mean + (variance / (variance + 5.0**2)).sqrt() * (x - mean)
     torch.testing.assert_close(end, exact, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.5])
+@pytest.mark.parametrize("sigma", [UNIFORM, SIGMA.clamp(min=0.05)])
+def test_pigdm_is_exact_for_a_white_prior(sigma: Tensor, noise: float) -> None:
+    prior, y = white(0.6), MASK * normal(2, 1, 2, 2, seed=9)
+    noise_map = noise * torch.tensor([1.0, 2.0, 3.0, 0.5], dtype=torch.float64).view(1, 1, 2, 2)
+    guided = pigdm(prior, Mask(MASK), y, noise_sigma=noise_map, sigma_data=0.6)
+    torch.testing.assert_close(guided(X, sigma), update(prior, X, sigma, y, noise_map))
+
+
+@pytest.mark.parametrize("pixel", range(4))
+@pytest.mark.parametrize("sigma", [UNIFORM, SIGMA])
+def test_pigdm_with_the_exact_variance_is_exact_for_any_covariance(
+    sigma: Tensor, pixel: int
+) -> None:
+    """One measured value: A V Aᵀ is that of the covariance, and the others move by the prior."""
+    prior, y, noise = gaussian(), normal(2, 1, 2, 2, seed=9), 0.3
+    mask = torch.zeros(4, dtype=torch.float64)
+    mask[pixel] = 1
+    law = prior.posterior(X, sigma)
+    column = law.covariance[:, :, pixel]
+    gain = column / (column[:, pixel : pixel + 1] + noise**2)
+    residual = (y - law.mean).flatten(1)[:, pixel : pixel + 1]
+    expected = law.mean + (gain * residual).view_as(X)
+    diagonal = law.covariance.diagonal(dim1=1, dim2=2).view_as(X)
+    measured = Mask(mask.view(1, 1, 2, 2))
+    guided = pigdm(
+        prior, measured, measured.forward(y), noise_sigma=noise, variance=lambda _: diagonal
+    )
+    torch.testing.assert_close(guided(X, sigma), expected)
+    if pixel < 3 and sigma is UNIFORM:  # what no guidance without the gradient does
+        plain = data_consistency(prior, measured, measured.forward(y), noise_sigma=noise)
+        others = mask.view(1, 1, 2, 2).expand_as(X) == 0
+        assert torch.equal(plain(X, sigma)[others], prior(X, sigma)[others])
+        assert float((expected - prior(X, sigma))[others].abs().min()) > 1e-3
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.9])
+def test_pigdm_is_told_by_the_denoiser_how_pixels_are_correlated(correlation: float) -> None:
+    """Exchangeable pixels and their mean measured: V's row sums are exact, variances are not."""
+    ones = torch.ones(4, 4, dtype=torch.float64)
+    covariance = 0.36 * (correlation * ones + (1 - correlation) * torch.eye(4, dtype=torch.float64))
+    prior, average = Gaussian(normal(1, 2, 2, seed=7), covariance), BlockAverage(2)
+    y, noise = normal(2, 1, 1, 1, seed=9), 0.1
+    law = prior.posterior(X, UNIFORM)
+    a = torch.full((1, 4), 0.25, dtype=torch.float64)
+    gain = law.covariance @ a.mT / (a @ law.covariance @ a.mT + noise**2)
+    residual = y.flatten(1) - law.mean.flatten(1) @ a.mT
+    expected = law.mean + (gain.squeeze(2) * residual).view_as(X)
+    guided = pigdm(prior, average, y, noise_sigma=noise, sigma_data=0.01)(X, UNIFORM)
+    torch.testing.assert_close(guided, expected)
+    diagonal = law.covariance.diagonal(dim1=1, dim2=2).view_as(X)
+    published = pigdm(prior, average, y, noise_sigma=noise, variance=lambda _: diagonal)
+    overshoot = (published(X, UNIFORM) - law.mean) / (expected - law.mean)
+    if correlation:
+        assert float(overshoot.min()) > 1 + correlation
+
+
+KERNEL = torch.tensor([[0.0, 0.2, 0.1], [0.3, 1.0, 0.05], [0.1, 0.0, 0.15]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("operator", [Mask(MASK), BlockAverage(2), Blur(KERNEL)])
+def test_ddnm_holds_the_measurement_and_moves_nothing_else(operator: LinearOperator) -> None:
+    """A D' = y to rounding; the change lies in the range of Aᵀ: the null space is the model's."""
+    truth, x = normal(2, 1, 4, 4, seed=9), normal(2, 1, 4, 4, seed=2)
+    if isinstance(operator, Mask):
+        operator = Mask((normal(1, 1, 4, 4, seed=5) > 0).double())
+    prior, y = mixture(1, 4, 4), operator.forward(truth)
+    plain, guided = prior(x, UNIFORM), ddnm(prior, operator, y)(x, UNIFORM)
+    torch.testing.assert_close(operator.forward(guided), y, rtol=0, atol=1e-12)
+    free = normal(2, 1, 4, 4, seed=11)
+    free = free - operator.pseudo_inverse(operator.forward(free))
+    moved = ((guided - plain) * free).flatten(1).sum(1)
+    torch.testing.assert_close(moved, torch.zeros_like(moved), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-9])
+def test_ddnm_gives_kept_pixels_share_to_the_others(noise: float) -> None:
+    """Of each block the pixels that may move hold the mean together, each as much as another."""
+    sigma = torch.full((1, 1, 4, 4), 0.7, dtype=torch.float64)
+    sigma[..., 0, 0] = sigma[..., 2:, 2:] = 0
+    x, y = normal(2, 1, 4, 4, seed=2), normal(2, 1, 2, 2, seed=9)
+    prior, average = mixture(1, 4, 4), BlockAverage(2)
+    plain = prior(x, sigma)
+    guided = ddnm(prior, average, y, noise_sigma=noise)(x, sigma)
+    held = average.forward(guided)
+    torch.testing.assert_close(held.flatten(2)[..., :3], y.flatten(2)[..., :3])
+    assert torch.equal(guided[..., 2:, 2:], plain[..., 2:, 2:])
+    change = (guided - plain)[..., :2, :2].flatten(1)
+    assert torch.equal(change[:, 0], torch.zeros(2, dtype=torch.float64))
+    torch.testing.assert_close(change[:, 1:], change[:, 1:2].expand(-1, 3))
+
+
+def test_ddnm_takes_in_no_more_noise_than_the_state_carries() -> None:
+    """The published line with λ = min(1, σ/σ_y), by hand: a number, or a map like y."""
+    y = MASK * normal(2, 1, 2, 2, seed=9)
+    plain = mixture()(X, SIGMA)
+    levels = torch.tensor([0.5, 0.9, 0.2, 0.1], dtype=torch.float64).view(1, 1, 2, 2)
+    for noise in (0.5, levels):
+        share = (SIGMA / noise).clamp(max=1)
+        expected = plain + share * MASK * (y - plain)
+        guided = ddnm(mixture(), Mask(MASK), y, noise_sigma=noise)(X, SIGMA)
+        torch.testing.assert_close(guided, expected)
 
 
 def likelihood(prior: Gaussian, sigma: Tensor, y: Tensor, noise: float) -> Loss:
@@ -145,6 +254,10 @@ def guided_denoisers() -> dict[str, Denoiser]:
         "rescaled": classifier_free(mixture(), gaussian(), 7.5, rescale=0.7),
         "data": data_consistency(mixture(), Mask(MASK), y),
         "noisy data": data_consistency(mixture(), Mask(MASK), y, noise_sigma=0.1),
+        "null space": ddnm(mixture(), Mask(MASK), y),
+        "noisy null space": ddnm(mixture(), Mask(MASK), y, noise_sigma=0.1 + MASK),
+        "pseudo-inverse": pigdm(mixture(), Mask(MASK), y),
+        "noisy pseudo-inverse": pigdm(mixture(), Mask(MASK), y, noise_sigma=0.1 + MASK),
         "loss": loss_guidance(mixture(), singular),
         "cheap loss": loss_guidance(mixture(), singular, through_denoiser=False),
     }
@@ -203,7 +316,14 @@ def test_bad_settings_are_refused() -> None:
         classifier_free(d, d, 2.0, rescale=1.1)
     with pytest.raises(InputError, match="noise_sigma must be"):
         data_consistency(d, Mask(MASK), X, noise_sigma=-0.1)
+    for kind in (ddnm, pigdm):
+        with pytest.raises(InputError, match="noise_sigma must be"):
+            kind(d, Mask(MASK), X, noise_sigma=-0.1)
+    with pytest.raises(InputError, match="the denoiser passes no gradient"):
+        pigdm(lambda x, sigma: d(x, sigma).detach(), Mask(MASK), X)(X, SIGMA)
     for bad in (0.0, -1.0, math.nan):
+        with pytest.raises(InputError, match="sigma_data must be above 0"):
+            pigdm(d, Mask(MASK), X, sigma_data=bad)
         with pytest.raises(InputError, match="sigma_data must be above 0"):
             data_consistency(d, Mask(MASK), X, sigma_data=bad)
     with pytest.raises(InputError, match="the loss has no gradient"):

@@ -34,12 +34,33 @@ def waves(height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("kernel", ["bicubic", "average"])
-@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
 def test_made_small_again_it_is_what_was_given(kernel: Any, factor: Any) -> None:
     small = waves(18, 25)
     large = dd.upscale(small, factor, kernel=kernel, seed=2).image
     assert large.shape == (3, 18 * factor, 25 * factor)
     again = shrinking(kernel, *large.shape[1:], factor).forward(large[None])[0]
+    assert float((again - small).square().mean().sqrt()) < 0.5 / 255
+
+
+@pytest.mark.parametrize("guidance", ["diffpir", "ddnm", "pigdm"])
+def test_samples_are_held_by_any_guidance(guidance: Any) -> None:
+    small = waves(9, 12)
+    large = dd.upscale(small, 2, estimate="sample", guidance=guidance, steps=8).image
+    again = bicubic(18, 24, 2).forward(large[None])[0]
+    assert float((again - small).square().mean().sqrt()) < 1 / 255
+    others = {"diffpir": "ddnm", "ddnm": "pigdm", "pigdm": "diffpir"}[guidance]
+    other = dd.upscale(small, 2, estimate="sample", guidance=others, steps=8).image  # type: ignore
+    assert not torch.equal(large, other)
+
+
+def test_samples_are_held_though_values_end() -> None:
+    """Black and white: what a sample has beyond them is cut off, and must be made up for."""
+    small = (torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    large = dd.upscale(small, 2, kernel="average", estimate="sample", steps=4).image
+    assert float(large.min()) >= 0
+    assert float(large.max()) <= 1
+    again = BlockAverage(2).forward(large[None])[0]
     assert float((again - small).square().mean().sqrt()) < 0.5 / 255
 
 

@@ -14,7 +14,7 @@ from .doctor import doctor
 from .errors import Commands
 from .generate import fan, generate
 from .map import make
-from .restoration import demosaic, denoise, enhance, restore, upscale
+from .restoration import colorize, demosaic, denoise, enhance, restore, upscale
 from .run import edit, inpaint, task
 from .train import train
 
@@ -105,6 +105,12 @@ app.command(
         "diffdiff enhance photos/ --strength background.png --noise 4 -o better",
     )
 )(enhance)
+app.command(
+    epilog=_examples(
+        "diffdiff colorize photo.png --hints hints.png -o colours.png",
+        "diffdiff colorize photo.png --hints hints.png --strength map.png",
+    )
+)(colorize)
 app.command(
     epilog=_examples(
         "diffdiff generate --prompt 'a red barn in the snow' --model models/sd15 -o barn.png",

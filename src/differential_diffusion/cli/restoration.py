@@ -23,6 +23,15 @@ Strength = Annotated[
         "(black 0, white 1) [default: 1].",
     ),
 ]
+Guidance = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance",
+        help="How samples are held to the picture: 'diffpir' (default), 'ddnm', or 'pigdm', which "
+        "takes three times the time and several times the memory.",
+        show_default=False,
+    ),
+]
 Passes = Annotated[
     int | None,
     typer.Option(
@@ -69,7 +78,9 @@ def restore(
 @with_settings
 def upscale(
     images: Images,
-    factor: Annotated[int, typer.Option(help="How many times as long each side: 2, 3 or 4.")] = 2,
+    factor: Annotated[
+        int, typer.Option(help="How many times as long each side: 2, 3, 4 or 8.")
+    ] = 2,
     kernel: Annotated[
         str,
         typer.Option(
@@ -79,12 +90,13 @@ def upscale(
     ] = "bicubic",
     noise: KnownNoise = None,
     passes: Passes = None,
+    guidance: Guidance = None,
     *,
     settings: Settings,
 ) -> None:
     """Enlarge a picture: the result, made small again, is the picture that was given."""
     given: dict[str, Any] = {"factor": factor, "kernel": kernel}
-    run_task("upscale", images, settings, given | _measured(noise, passes))
+    run_task("upscale", images, settings, given | _measured(noise, passes, guidance))
 
 
 @with_settings
@@ -95,12 +107,13 @@ def demosaic(
     ] = "RGGB",
     noise: KnownNoise = None,
     passes: Passes = None,
+    guidance: Guidance = None,
     *,
     settings: Settings,
 ) -> None:
     """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
     given: dict[str, Any] = {"pattern": pattern}
-    run_task("demosaic", images, settings, given | _measured(noise, passes))
+    run_task("demosaic", images, settings, given | _measured(noise, passes, guidance))
 
 
 @with_settings
@@ -121,9 +134,36 @@ def enhance(
     run_task("enhance", images, settings, given)
 
 
-def _measured(noise: float | None, passes: int | None) -> dict[str, Any]:
+@with_settings
+def colorize(
+    images: Images,
+    hints: Annotated[
+        str | None,
+        typer.Option(
+            help="A picture of the same size with colours where they are known: where it is not "
+            "transparent or, if it is opaque, where it is coloured.",
+            show_default=False,
+        ),
+    ] = None,
+    strength: Strength = None,
+    invert: Invert = False,
+    *,
+    settings: Settings,
+) -> None:
+    """Give a grey picture colours from hints, spread along its edges.
+
+    The result, made grey again, is the picture that was given. The bundled prior knows no objects:
+    without hints the result is grey.
+    """
+    given: dict[str, Any] = {} if hints is None else {"hints": hints}
+    run_task("colorize", images, settings, given | _mended(strength, invert))
+
+
+def _measured(
+    noise: float | None, passes: int | None, guidance: str | None = None
+) -> dict[str, Any]:
     """What was set of the fields that the tasks on measurements share."""
-    given = {"noise_level_8bit": noise, "passes": passes}
+    given = {"noise_level_8bit": noise, "passes": passes, "guidance": guidance}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import ladder, oracle, precondition
-from .guidance import classifier_free, data_consistency, loss_guidance
+from .guidance import classifier_free, data_consistency, ddnm, loss_guidance, pigdm
 from .ladder import LADDERS, sigma_to_strength, strength_to_sigma
 from .lift import lift
 from .metrics import cam, dam, psnr, spatial_change, ssim
@@ -45,6 +45,7 @@ __all__ = [
     "classifier_free",
     "dam",
     "data_consistency",
+    "ddnm",
     "edm",
     "edm_inputs",
     "edm_target",
@@ -52,6 +53,7 @@ __all__ = [
     "lift",
     "loss_guidance",
     "oracle",
+    "pigdm",
     "precondition",
     "psnr",
     "sample",

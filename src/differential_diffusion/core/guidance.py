@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .operators import LinearOperator
+from .operators import Composition, LinearOperator, Mask
 from .types import Denoiser
 
-__all__ = ["classifier_free", "data_consistency", "loss_guidance"]
+__all__ = ["classifier_free", "data_consistency", "ddnm", "loss_guidance", "pigdm"]
 
 
 def classifier_free(
@@ -86,8 +86,7 @@ def data_consistency(
     Raises:
         InputError: a negative noise level, or sigma_data not above 0.
     """
-    if not bool((torch.as_tensor(noise_sigma) >= 0).all()):
-        raise InputError("noise_sigma must be 0 or more everywhere: fix the noise level.")
+    _check_noise(noise_sigma)
     variance = _variance(sigma_data)
 
     def consistent(x: Tensor, sigma: Tensor) -> Tensor:
@@ -96,6 +95,121 @@ def data_consistency(
         return torch.where(sigma > 0, operator.prox(d, y.to(x), variance(sigma), r), d)
 
     return consistent
+
+
+def ddnm(
+    denoise: Denoiser,
+    operator: LinearOperator,
+    y: Tensor,
+    *,
+    noise_sigma: float | Tensor = 0.0,
+) -> Denoiser:
+    """Give the estimate what was measured, and leave the operator's null space to the model.
+
+        D' = D + λ A⁺ (y - A D),    λ = min(1, σ/σ_y)    (DDNM, Wang et al., 2023, eq. 13 and 17)
+
+    Without noise A D' = y, as far as pixels that may move can hold it: pixels with σ = 0 are no
+    unknowns, and A⁺ is the pseudo-inverse over the others. With noise, DDNM+ takes no more of it
+    in than the state carries: λ is equation 19 for a whole step (a_t = 1), as a denoiser is not
+    told how long the solver's next one is. σ_y is the deviation that the noise has in the picture,
+    after A⁺: a number is taken as it is (masks, block averages), a map like y is carried over,
+    |A⁺ noise_sigma|, which is exact where each pixel comes from one measurement. An operator
+    whose pseudo-inverse amplifies noise, such as a blur, needs `data_consistency` or `pigdm`.
+
+    Args:
+        denoise: D(x, σ).
+        operator: A.
+        y: the measurement, like ``operator.forward(x)``.
+        noise_sigma: its noise level, a number or a map like y.
+
+    Raises:
+        InputError: a negative noise level.
+    """
+    _check_noise(noise_sigma)
+
+    def consistent(x: Tensor, sigma: Tensor) -> Tensor:
+        d = denoise(x, sigma)
+        moving = sigma > 0
+        a = operator
+        if not bool(moving.all()):
+            a = Composition(operator, Mask(moving.expand(-1, 1, *x.shape[-2:]).to(x)))
+        carried = torch.as_tensor(noise_sigma).to(x)
+        if carried.ndim:
+            carried = a.pseudo_inverse(carried.expand_as(y)).abs()
+        share = torch.where(carried > sigma, sigma / torch.where(carried > 0, carried, 1.0), 1.0)
+        moved = d + share * a.pseudo_inverse(y.to(x) - operator.forward(d))
+        return torch.where(moving, moved, d)
+
+    return consistent
+
+
+def pigdm(
+    denoise: Denoiser,
+    operator: LinearOperator,
+    y: Tensor,
+    *,
+    noise_sigma: float | Tensor = 0.0,
+    sigma_data: float = 0.5,
+    variance: Callable[[Tensor], Tensor] | None = None,
+) -> Denoiser:
+    """Move the estimate by what a measurement says of x, through the denoiser.
+
+        D' = D + σ² (∂D/∂x)ᵀ Aᵀ (A V Aᵀ + R)⁻¹ (y - A D),    R = noise_sigma²
+
+    (ΠGDM, Song et al., 2023, eq. 7, as an estimate by Tweedie's formula.) σ² ∂D/∂x is the
+    covariance of x0 given x, so that pixels which were not measured move with those that were, as
+    the model has them correlated. V stands for it between the measured values. D' is the posterior
+    mean given x and y, exactly, for a Gaussian prior where A V Aᵀ is what A makes of the
+    covariance: a white prior, or measured values that are uncorrelated and V their variances.
+
+    Pixels of pictures are correlated, and with their variances alone the estimates overshoot and
+    run away. V is therefore the covariance's row sums (Boys et al., 2023), a map that the denoiser
+    tells, and no less than a white prior's variance:
+
+        V = max(σ² (∂D/∂x)ᵀ 1, σ² σ_data²/(σ² + σ_data²))
+
+    It takes two backward passes through the denoiser with every evaluation: three times the time,
+    and memory for all of its activations.
+
+    Args:
+        denoise: D(x, σ), differentiable in x.
+        operator: A.
+        y: the measurement, like ``operator.forward(x)``.
+        noise_sigma: its noise level, a number or a map like y.
+        sigma_data: standard deviation of the data.
+        variance: σ-map -> V, broadcastable to x, in its place.
+
+    Raises:
+        InputError: a negative noise level, sigma_data not above 0, or a denoiser that passes no
+            gradient.
+    """
+    _check_noise(noise_sigma)
+    least = _variance(sigma_data)
+
+    def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            estimate = denoise(at, sigma)
+            d = estimate.detach()
+            # What is certain passes no gradient on.
+            moving = torch.where(sigma > 0, estimate, d)
+            if not moving.requires_grad:
+                raise InputError(
+                    "the denoiser passes no gradient: use data_consistency or ddnm instead."
+                )
+            if variance is None:
+                (sums,) = torch.autograd.grad(moving, at, torch.ones_like(d), retain_graph=True)
+                v = torch.maximum(sigma * sigma * sums, least(sigma))
+            else:
+                v = variance(sigma).to(x)
+            r = torch.as_tensor(noise_sigma).to(x).square()
+            # V Aᵀ (A V Aᵀ + R)⁻¹ (y - A D) is the prox of nothing.
+            change = operator.prox(torch.zeros_like(d), y.to(x) - operator.forward(d), v, r)
+            pull = torch.where(v > 0, change / torch.where(v > 0, v, 1.0), 0.0)
+            (gradient,) = torch.autograd.grad(moving, at, pull)
+        return torch.where(sigma > 0, d + sigma * sigma * gradient, d)
+
+    return guided
 
 
 def loss_guidance(
@@ -144,6 +258,11 @@ def loss_guidance(
         return torch.where(sigma > 0, d.detach() - scale * weight * gradient, d.detach())
 
     return guided
+
+
+def _check_noise(noise_sigma: float | Tensor) -> None:
+    if not bool((torch.as_tensor(noise_sigma) >= 0).all()):
+        raise InputError("noise_sigma must be 0 or more everywhere: fix the noise level.")
 
 
 def _variance(sigma_data: float) -> Callable[[Tensor], Tensor]:

@@ -107,6 +107,14 @@ class Raster:
         """Whether some pixel lets the background through."""
         return self.alpha is not None and bool((self.alpha < peak_of(self.alpha.dtype)).any())
 
+    def opacity(self) -> npt.NDArray[np.float32]:
+        """Alpha (H, W) in [0, 1], as float32; 1 everywhere without."""
+        if self.alpha is None:
+            return np.ones(self.pixels.shape[:2], np.float32)
+        share = self.alpha.astype(np.float32) / np.float32(peak_of(self.alpha.dtype))
+        clipped: npt.NDArray[np.float32] = np.clip(share, 0, 1)
+        return clipped
+
     @property
     def value_range(self) -> tuple[float, float]:
         """The samples for black (or no ink) and for full intensity."""

@@ -1,6 +1,6 @@
 """Tasks: each turns a request into plans for an injected `run` and returns what came out."""
 
-from . import demosaic, denoise, edit, enhance, generate, inpaint, restore, upscale
+from . import colorize, demosaic, denoise, edit, enhance, generate, inpaint, restore, upscale
 from .base import Task, TaskInput, TaskOutput
 
 TASKS: dict[str, Task] = {
@@ -12,6 +12,7 @@ TASKS: dict[str, Task] = {
     "upscale": upscale.TASK,
     "demosaic": demosaic.TASK,
     "enhance": enhance.TASK,
+    "colorize": colorize.TASK,
 }
 """Every task by name; a new one is one module and one entry here."""
 

@@ -74,7 +74,9 @@ def demosaic(request: DemosaicRequest, source: TaskInput, run: Run) -> TaskOutpu
     mosaic = source.image[:, :1]
     start = interpolated(mosaic, operator.weights)
     levels = _FIRST_8BIT / 127.5, _LAST_8BIT / 127.5
-    output = reconstructed(request, source, run, operator, mosaic, start, levels)
+    output = reconstructed(
+        request, source, run, operator, mosaic, start, levels, guidance=request.guidance
+    )
     return replace(output, coloured=True)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..core.guidance import data_consistency
+from ..core.guidance import data_consistency, ddnm, pigdm
 from ..core.operators import LinearOperator
 from ..core.plan import Plan, Run
 from ..schema import DemosaicRequest, UpscaleRequest
@@ -21,6 +21,9 @@ LEVELS = 49 / 127.5, 2.55 / 127.5
 ROUNDING = 12**-0.5 / 127.5
 """Deviation of what rounding to 8 bits takes away, on [-1,1]; no picture need repeat it."""
 
+GUIDANCE = {"diffpir": data_consistency, "ddnm": ddnm, "pigdm": pigdm}
+"""Kinds of data consistency by the requests' names."""
+
 _HELD = 10.0
 
 
@@ -32,6 +35,7 @@ def reconstructed(
     y: Tensor,
     start: Tensor,
     levels: tuple[float, float] = LEVELS,
+    guidance: str = "diffpir",
 ) -> TaskOutput:
     """The mean, samples, or both, of the pictures that a measurement leaves open.
 
@@ -43,6 +47,7 @@ def reconstructed(
         y: what was measured, like ``operator.forward(start)``.
         start: (1,C,H,W), a first guess.
         levels: of `posterior_mean`.
+        guidance: of samples, in `GUIDANCE`.
     """
     noise = max(request.noise_level_8bit / 127.5, ROUNDING)
     everywhere, mean = torch.ones(1, 1, *start.shape[-2:]), None
@@ -51,9 +56,23 @@ def reconstructed(
         if request.samples == 1:
             return TaskOutput(mean, everywhere == 0, everywhere, mean=mean)
     seen = y[:, : source.model_channels]
-    guide = partial(data_consistency, operator=operator, y=seen, noise_sigma=noise)
+    guide = partial(GUIDANCE[guidance], operator=operator, y=seen, noise_sigma=noise)
     samples = run(Plan(start, everywhere, guide=guide, **plan_options(request)))
+    if request.noise_level_8bit == 0:
+        samples = _held_in_range(operator, seen, samples)
     return TaskOutput(samples, everywhere == 0, everywhere, mean=mean)
+
+
+def _held_in_range(operator: LinearOperator, y: Tensor, samples: Tensor, times: int = 8) -> Tensor:
+    """Samples that hold the measurement within [-1,1] too, by projecting on either in turn.
+
+    What leaves the range is cut off in a picture, and would be missing in what is measured of it.
+    Projections go nearly twice as far as they need to, which takes fewer of them.
+    """
+    for _ in range(times):
+        inside = torch.lerp(samples, samples.clamp(-1, 1), 1.9)
+        samples = operator.prox(inside, y, torch.ones(1, 1, 1, 1))
+    return samples
 
 
 def posterior_mean(

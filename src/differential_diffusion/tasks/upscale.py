@@ -19,7 +19,7 @@ def upscale(request: UpscaleRequest, source: TaskInput, run: Run) -> TaskOutput:
         bicubic(height, width, factor) if request.kernel == "bicubic" else BlockAverage(factor)
     )
     large = F.interpolate(small, (height, width), mode="bicubic", align_corners=False)
-    return reconstructed(request, source, run, shrink, small, large)
+    return reconstructed(request, source, run, shrink, small, large, guidance=request.guidance)
 
 
-TASK = Task(UpscaleRequest, upscale, "enlarge a picture two, three or four times")
+TASK = Task(UpscaleRequest, upscale, "enlarge a picture two, three, four or eight times")

@@ -6,6 +6,7 @@ from .base import LinearOperator
 from .blur import Blur, gaussian_kernel, motion_kernel
 from .channels import BAYER_PATTERNS, ChannelSum, bayer, grey
 from .composition import Composition
+from .deepinv import DeepinvPhysics
 from .fourier import FourierSampling
 from .mask import Mask
 from .resize import BlockAverage, Separable, bicubic
@@ -17,6 +18,7 @@ __all__ = [
     "Blur",
     "ChannelSum",
     "Composition",
+    "DeepinvPhysics",
     "FourierSampling",
     "LinearOperator",
     "Mask",
@@ -36,4 +38,5 @@ OPERATORS: dict[str, type[LinearOperator]] = {
     "channel sum": ChannelSum,
     "fourier": FourierSampling,
     "composition": Composition,
+    "deepinv physics": DeepinvPhysics,
 }
