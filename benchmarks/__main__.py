@@ -15,6 +15,7 @@ NAMES = (
     "inpaint",
     "upscale",
     "demosaic",
+    "colorize",
     "regions",
     "memory",
     "pipeline",
