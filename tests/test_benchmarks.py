@@ -25,6 +25,7 @@ from differential_diffusion.models import DenoiserModel
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import (
+    colorize,
     common,
     demosaic,
     denoise,
@@ -288,6 +289,24 @@ def test_demosaicing_peers_know_the_pattern_and_borders_do_not_count() -> None:
         )
         assert scored.error == pytest.approx(0, abs=1e-9)
         assert scored.psnr > 60
+
+
+def test_hints_are_true_colours_and_the_nearest_fills(gaussian: DenoiserModel) -> None:
+    source = photo(40, 52)
+    levels, hints = colorize.hinted(source, 5)
+    known = hints[..., 3] > 0
+    assert 0.02 < known.mean() < 0.08
+    truth = measured.levels(source.pixels)
+    assert np.array_equal(hints[known][:, :3], truth[known])
+    near = colorize.of_nearest(levels, hints)
+    assert np.abs(near[known].astype(int) - truth[known]).max() <= 1
+    plain = colorize.of_grey(levels, hints)
+    assert colorize.difference(near, source.pixels) < colorize.difference(plain, source.pixels)
+    assert colorize.difference(truth, source.pixels) < 0.5
+    held = colorize.refined(gaussian, near, levels, hints)
+    assert np.abs(held[known].astype(int) - near[known]).max() <= 1
+    inside = ((held > 0) & (held < 255)).all(-1)
+    assert np.abs(held.astype(float) @ colorize.LUMA - levels)[inside].max() <= 1
 
 
 def test_peers_denoise() -> None:

@@ -437,6 +437,8 @@ def test_a_grey_network_makes_no_colours(folder: Path, grey_folder: Path) -> Non
     assert made.image.shape == (12, 16, 3)
     with pytest.raises(dd.InputError, match="knows 1 channel"):
         dd.demosaic(raw, model=grey_folder, passes=2)
+    with pytest.raises(dd.InputError, match="colours have three"):
+        dd.colorize(raw, model=grey_folder)
 
 
 def test_a_colour_network_edits_grey_pictures(folder: Path) -> None:
