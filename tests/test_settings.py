@@ -16,6 +16,7 @@ REQUESTS: dict[str, type[schema.Request]] = {
     "restore": schema.RestoreRequest,
     "upscale": schema.UpscaleRequest,
     "demosaic": schema.DemosaicRequest,
+    "deblock": schema.DeblockRequest,
     "generate": schema.GenerateRequest,
     "fan": schema.EditRequest,
     "edit_batch": schema.EditRequest,

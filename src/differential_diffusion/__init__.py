@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import maps
     from .api import (
         Result,
+        deblock,
         demosaic,
         denoise,
         edit,
@@ -41,6 +42,7 @@ __all__ = [
     "Result",
     "StrengthMap",
     "__version__",
+    "deblock",
     "demosaic",
     "denoise",
     "edit",
@@ -56,6 +58,7 @@ __all__ = [
 
 _HOME = {
     "Result": ".api",
+    "deblock": ".api",
     "demosaic": ".api",
     "denoise": ".api",
     "edit": ".api",

@@ -10,6 +10,7 @@ from .engine import Result, execute, execute_batch, fan_out
 from .engine.executor import OnProgress
 from .errors import InputError
 from .schema import (
+    DeblockRequest,
     DemosaicRequest,
     DenoiseRequest,
     EditRequest,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .settings import (
+        DeblockSettings,
         DemosaicSettings,
         GenerateSettings,
         PromptedSettings,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Result",
+    "deblock",
     "demosaic",
     "denoise",
     "edit",
@@ -268,6 +271,29 @@ def demosaic(
         InputError: for a picture with colours, or anything wrong with a setting.
     """
     return _perform(DemosaicRequest, on_step, on_progress, image=image, pattern=pattern, **settings)
+
+
+def deblock(
+    image: Any,
+    *,
+    quality: int | None = None,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Unpack[DeblockSettings],
+) -> Result:
+    """Free a JPEG picture of blocks and rings: the result would give the same file again.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        quality: that it was saved with, 1 to 100; by default as the JPEG file's tables say, which
+            other files, arrays and tensors do not have.
+        on_step, on_progress, settings: as in `edit`; fields of `DeblockRequest`: `strength`, how
+            much of the change each pixel gets, `sampling`, `passes`.
+
+    Raises:
+        InputError: for a picture whose quality nothing says, or anything wrong with a setting.
+    """
+    return _perform(DeblockRequest, on_step, on_progress, image=image, quality=quality, **settings)
 
 
 def generate(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 __all__ = [
+    "DeblockSettings",
     "DemosaicSettings",
     "GenerateSettings",
     "MendSettings",
@@ -62,6 +63,13 @@ class DemosaicSettings(Settings, total=False):
     """What `demosaic` takes, see `schema.DemosaicRequest`."""
 
     noise_level_8bit: float
+    passes: int
+
+
+class DeblockSettings(MendSettings, total=False):
+    """What `deblock` takes, see `schema.DeblockRequest`."""
+
+    sampling: Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"]
     passes: int
 
 

@@ -14,7 +14,7 @@ from .doctor import doctor
 from .errors import Commands
 from .generate import fan, generate
 from .map import make
-from .restoration import demosaic, denoise, restore, upscale
+from .restoration import deblock, demosaic, denoise, restore, upscale
 from .run import edit, inpaint, task
 from .train import train
 
@@ -98,6 +98,13 @@ app.command(
         "diffdiff demosaic frames/ --noise 4 -o colours",
     )
 )(demosaic)
+app.command(
+    epilog=_examples(
+        "diffdiff deblock photo.jpg -o smooth.png --preview sheet.png",
+        "diffdiff deblock screenshots/*.png --quality 30 --sampling 4:4:4 -o smooth",
+        "diffdiff deblock photo.jpg --strength map.png",
+    )
+)(deblock)
 app.command(
     epilog=_examples(
         "diffdiff generate --prompt 'a red barn in the snow' --model models/sd15 -o barn.png",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import Images, Noise, Settings, number_or_file, with_settings
+from .common import Images, Invert, Noise, Settings, number_or_file, with_settings
 from .run import noise_level, run_task
 
 KnownNoise = Annotated[
@@ -26,7 +26,8 @@ Strength = Annotated[
 Passes = Annotated[
     int | None,
     typer.Option(
-        "--passes", help="Evaluations that the mean takes [default: upscale 8, demosaic 24]."
+        "--passes",
+        help="Evaluations that the mean takes [default: upscale and deblock 8, demosaic 24].",
     ),
 ]
 
@@ -101,6 +102,32 @@ def demosaic(
     """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
     given: dict[str, Any] = {"pattern": pattern}
     run_task("demosaic", images, settings, given | _measured(noise, passes))
+
+
+@with_settings
+def deblock(
+    images: Images,
+    quality: Annotated[
+        int | None,
+        typer.Option(help="What it was saved with, 1 to 100 [default: as the file's tables say]."),
+    ] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            help="With --quality: which pixels share a colour, 4:4:4, 4:2:2, 4:2:0, 4:4:0 or "
+            "4:1:1 [default: 4:2:0]."
+        ),
+    ] = None,
+    strength: Strength = None,
+    invert: Invert = False,
+    passes: Passes = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Free a JPEG picture of blocks and rings: the result would give the same file again."""
+    own = {"quality": quality, "sampling": sampling, "passes": passes}
+    given = {name: value for name, value in own.items() if value is not None}
+    run_task("deblock", images, settings, given | _mended(strength, invert))
 
 
 def _measured(noise: float | None, passes: int | None) -> dict[str, Any]:

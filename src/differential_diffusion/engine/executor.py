@@ -86,7 +86,9 @@ def execute(
 
     task = TASKS[request.task]
     with torch.no_grad():
-        source = TaskInput(picture.tensor(), picture.is_grey, model.channels)
+        source = TaskInput(
+            picture.tensor(), picture.is_grey, model.channels, picture.jpeg, picture.coefficients
+        )
         output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views
     return as_result(request, picture, output, time.perf_counter() - started, evaluations)

@@ -1,4 +1,4 @@
-"""Linear measurements with adjoint, pseudo-inverse and weighted prox."""
+"""Linear measurements with adjoint, pseudo-inverse and weighted prox; JPEG, which is not linear."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from .blur import Blur, gaussian_kernel, motion_kernel
 from .channels import BAYER_PATTERNS, ChannelSum, bayer, grey
 from .composition import Composition
 from .fourier import FourierSampling
+from .jpeg import SAMPLINGS, Coefficients, Jpeg, JpegFormat
+from .jpeg_decoded import coefficients_of_decoded
 from .mask import Mask
 from .resize import BlockAverage, Separable, bicubic
 
 __all__ = [
     "BAYER_PATTERNS",
     "OPERATORS",
+    "SAMPLINGS",
     "BlockAverage",
     "Blur",
     "ChannelSum",
+    "Coefficients",
     "Composition",
     "FourierSampling",
+    "Jpeg",
+    "JpegFormat",
     "LinearOperator",
     "Mask",
     "Separable",
     "bayer",
     "bicubic",
+    "coefficients_of_decoded",
     "gaussian_kernel",
     "grey",
     "motion_kernel",
