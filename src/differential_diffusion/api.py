@@ -285,13 +285,13 @@ def deblock(
 
     Args:
         image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
-        quality: that it was saved with, 1 to 100; by default as the JPEG file's tables say, which
-            other files, arrays and tensors do not have.
+        quality: that it was saved with, 1 to 100; by default as the JPEG file's tables say, or as
+            the pixels tell of other files, arrays and tensors.
         on_step, on_progress, settings: as in `edit`; fields of `DeblockRequest`: `strength`, how
             much of the change each pixel gets, `sampling`, `passes`.
 
     Raises:
-        InputError: for a picture whose quality nothing says, or anything wrong with a setting.
+        InputError: for a picture whose quality nothing tells, or anything wrong with a setting.
     """
     return _perform(DeblockRequest, on_step, on_progress, image=image, quality=quality, **settings)
 

@@ -69,7 +69,7 @@ class DemosaicSettings(Settings, total=False):
 class DeblockSettings(MendSettings, total=False):
     """What `deblock` takes, see `schema.DeblockRequest`."""
 
-    sampling: Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"]
+    sampling: Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"] | None
     passes: int
 
 

@@ -30,7 +30,9 @@ def scene(height: int = 40, width: int = 56) -> NDArray[np.uint8]:
     """A disc, a ramp and a stripe."""
     y, x = np.mgrid[:height, :width]
     red = 60 + 120 * ((y - 20) ** 2 + (x - 24) ** 2 < 150)
-    return np.stack([red, 40 + 2 * x, 200 - 3 * y + 30 * (x % 9 == 0)], -1).astype(np.uint8)
+    grain = np.random.default_rng(0).normal(0, 12, (height, width))
+    blue = 180 - y + 30 * (x % 9 == 0)
+    return (np.stack([red, 60 + x, blue], -1) + grain[..., None]).astype(np.uint8)
 
 
 def saved(path: Path, pixels: NDArray[np.uint8], **options: Any) -> Path:
@@ -75,7 +77,7 @@ def test_the_file_says_how_it_was_quantised(tmp_path: Path) -> None:
     steps = [[5 + index % 8 + index // 8 for index in range(64)], [20] * 64]
     path = saved(tmp_path / "a.jpg", scene(), qtables=steps, subsampling=0)
     picture = read(path)
-    assert picture.jpeg is not None
+    assert isinstance(picture.jpeg, JpegFormat)
     assert picture.jpeg.factors == ((1, 1),) * 3
     assert [t.flatten().tolist() for t in picture.jpeg.tables] == [steps[0], steps[1], steps[1]]
     by_path = performed(path).samples
@@ -92,13 +94,32 @@ def test_without_jpeglib_it_is_told_from_the_pixels(
     torch.testing.assert_close(performed(path).samples, exact, rtol=0, atol=1e-6)
 
 
-def test_other_pictures_need_a_quality(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.jpg", scene(48, 64), quality=20, subsampling=0)
+@pytest.mark.parametrize("sampling", PILLOW)
+@pytest.mark.parametrize("quality", [15, 50, 85])
+def test_the_pixels_of_other_pictures_tell_their_quality(
+    tmp_path: Path, sampling: str, quality: int
+) -> None:
+    pixels = scene(112, 128)
+    path = saved(tmp_path / "a.jpg", pixels, quality=quality, subsampling=PILLOW[sampling])
     array = np.array(Image.open(path))
-    with pytest.raises(InputError, match="give the quality that it was saved with"):
-        dd.deblock(array)
-    found = performed(array, quality=20, sampling="4:4:4").samples
-    torch.testing.assert_close(found, performed(path).samples, rtol=0, atol=1e-6)
+    output = performed(array)
+    assert f"quality {quality} and sampling {sampling}" in output.notes[0]
+    torch.testing.assert_close(output.samples, performed(path).samples, rtol=0, atol=0.1)
+    said = performed(array, quality=quality, sampling=sampling)
+    assert torch.equal(said.samples, output.samples)
+    assert said.notes == ()
+
+
+def test_pictures_that_tell_no_quality_need_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give quality="):
+        dd.deblock(scene())
+    array = np.array(Image.open(saved(tmp_path / "a.jpg", scene(112, 128), quality=15)))
+    with pytest.raises(InputError, match="give quality="):
+        dd.deblock(np.ascontiguousarray(array[3:, 5:]))
+    assert "do not look decoded" in performed(array, quality=30).notes[0]
+    shrunk = Image.open(tmp_path / "a.jpg")
+    shrunk.thumbnail((90, 90))
+    assert "do not look decoded" in performed(shrunk).notes[0]
 
 
 def test_what_was_made_of_a_jpeg_is_none(tmp_path: Path) -> None:
@@ -112,8 +133,8 @@ def test_four_inks_and_stored_rgb_are_refused(tmp_path: Path) -> None:
     inks = Image.fromarray(scene()).convert("CMYK")
     inks.save(tmp_path / "inks.jpg")
     Image.fromarray(scene()).save(tmp_path / "rgb.jpg", keep_rgb=True)
-    for name in ("inks.jpg", "rgb.jpg"):
-        with pytest.raises(InputError, match="no JPEG file of grey values or YCbCr colours"):
+    for name, kind in (("inks.jpg", "four inks"), ("rgb.jpg", "red, green and blue")):
+        with pytest.raises(InputError, match=f"is a JPEG file of {kind}, which deblock"):
             dd.deblock(tmp_path / name)
 
 
@@ -136,7 +157,7 @@ def test_turned_files_are_mended_as_they_are_stored(tmp_path: Path, orientation:
     path = saved(tmp_path / "a.jpg", scene(43, 62), quality=20, exif=exif.tobytes())
     picture = read(path)
     made = performed(path).samples
-    assert picture.jpeg is not None
+    assert isinstance(picture.jpeg, JpegFormat)
     assert picture.jpeg.orientation == orientation
     k = picture.coefficients()
     assert k is not None

@@ -109,13 +109,15 @@ def deblock(
     images: Images,
     quality: Annotated[
         int | None,
-        typer.Option(help="What it was saved with, 1 to 100 [default: as the file's tables say]."),
+        typer.Option(
+            help="What it was saved with, 1 to 100 [default: as the file's tables or pixels tell]."
+        ),
     ] = None,
     sampling: Annotated[
         str | None,
         typer.Option(
             help="With --quality: which pixels share a colour, 4:4:4, 4:2:2, 4:2:0, 4:4:0 or "
-            "4:1:1 [default: 4:2:0]."
+            "4:1:1 [default: as the pixels tell]."
         ),
     ] = None,
     strength: Strength = None,

@@ -17,34 +17,34 @@ __all__ = ["coefficients_in", "format_of_jpeg"]
 _RGB_LETTERS = [ord(letter) for letter in "RGB"]
 
 
-def format_of_jpeg(image: Image.Image, orientation: int) -> JpegFormat | None:
-    """How the file that a Pillow image was opened from holds it.
+def format_of_jpeg(image: Image.Image, orientation: int) -> JpegFormat | str | None:
+    """How the JPEG file that a Pillow image was opened from holds it; None for other images.
 
-    None for other files, for CMYK and colours that were stored as red, green and blue, and for
-    samplings that no common program writes (more than four pixels a sample, or fractions).
+    A text, such as "is a JPEG file of four inks", for files that are not understood: CMYK, colours
+    that were stored as red, green and blue, and samplings that no common program writes.
     """
     layers: Any = getattr(image, "layer", None)
     tables: Any = getattr(image, "quantization", None)
-    if not layers or not tables or len(layers) not in (1, 3) or _is_rgb(image, layers):
+    if not layers or not tables:
         return None
+    if len(layers) not in (1, 3):
+        return "is a JPEG file of four inks"
+    if _is_rgb(image, layers):
+        return "is a JPEG file of red, green and blue"
     most = [max(layer[axis] for layer in layers) for axis in (2, 1)]  # down, across
-    factors, steps = [], []
-    for _, across, down, table in layers:
-        if most[0] % down or most[1] % across or table not in tables:
-            return None
-        factors.append((most[0] // down, most[1] // across))
-        steps.append(torch.tensor(tables[table], dtype=torch.float64).reshape(8, 8))
-    if len(layers) == 1:
-        factors = [(1, 1)]
+    whole = not any(most[0] % layer[2] or most[1] % layer[1] for layer in layers)
+    factors = tuple((most[0] // layer[2], most[1] // layer[1]) for layer in layers)
     try:
-        return JpegFormat(tuple(steps), tuple(factors), orientation)
-    except InputError:
-        return None
+        steps = [torch.tensor(tables[layer[3]], dtype=torch.float64) for layer in layers]
+        form = JpegFormat(tuple(q.reshape(8, 8) for q in steps), factors, orientation)
+    except (InputError, KeyError, RuntimeError):
+        whole = False
+    return form if whole else "is a JPEG file of a rare sampling"
 
 
 def _is_rgb(image: Image.Image, layers: Any) -> bool:
     """Whether three components are red, green and blue, as libjpeg decides it."""
-    if len(layers) < 3 or "jfif" in image.info:
+    if len(layers) == 1 or "jfif" in image.info:
         return False
     if "adobe_transform" in image.info:
         return bool(image.info["adobe_transform"] == 0)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from ..core.operators import Coefficients
+from ..core.operators import Coefficients, JpegFormat
 from ..errors import InputError
 from ..files import write_atomically
 from .convert import enlarged, luma, requantised, to_tensor, written_over
@@ -103,7 +103,7 @@ class Picture(Raster):
 
         None for other sources, and without the package jpeglib (the extra `jpeg`).
         """
-        if self.jpeg is None or self.path is None:
+        if not isinstance(self.jpeg, JpegFormat) or self.path is None:
             return None
         return coefficients_in(self.path, self.jpeg)
 

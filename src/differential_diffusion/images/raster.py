@@ -66,7 +66,7 @@ class Raster:
         metadata: Profile, EXIF and texts.
         format: The file format that it was read from, or "".
         notes: Sentences on what reading or editing converted.
-        jpeg: How the JPEG file that it was read from holds it, as far as that is understood.
+        jpeg: How the JPEG file that it was read from holds it, or a text why that is not understood.
     """
 
     pixels: Array
@@ -74,7 +74,7 @@ class Raster:
     metadata: Metadata = field(default_factory=Metadata)
     format: str = ""
     notes: tuple[str, ...] = ()
-    jpeg: JpegFormat | None = None
+    jpeg: JpegFormat | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("pixels", "alpha"):

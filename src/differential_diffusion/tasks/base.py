@@ -33,14 +33,15 @@ class TaskInput:
         image: (1,C,H,W) in [-1,1]; grey pictures come with three equal channels.
         grey: whether the picture is grey.
         model_channels: channels of the pictures that the model knows.
-        jpeg: how the JPEG file that it was read from holds it, if it was and that is understood.
+        jpeg: how the JPEG file that it was read from holds it, if it was, or a text why that is
+            not understood.
         coefficients: reads them from that file; None where they cannot be read.
     """
 
     image: Tensor
     grey: bool = False
     model_channels: int = 3
-    jpeg: JpegFormat | None = None
+    jpeg: JpegFormat | str | None = None
     coefficients: Callable[[], Coefficients | None] = lambda: None
 
     @property

@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.noise import PositionalNoise, derive_seed
-from ..core.operators import Coefficients, Jpeg, JpegFormat, coefficients_of_decoded
+from ..core.operators import (
+    Coefficients,
+    Jpeg,
+    JpegFormat,
+    as_stored,
+    coefficients_of_decoded,
+    evidence,
+    format_of_decoded,
+)
 from ..core.plan import Run
 from ..errors import InputError
 from ..schema import DeblockRequest
@@ -33,6 +41,10 @@ _FIRST, _LAST = 1.5, 0.4
 _DOUBT = 2.0
 """τ, how far to doubt what the model believes, in parts of the level that it was told."""
 
+_DOUBTFUL = (
+    "the pixels do not look decoded from such a JPEG file: give the quality that it was last saved "
+    "with, and the picture as it was, neither cut nor resized"
+)
 _FALL = 1.4
 """Mean squares of a photograph's coefficients fall as 1 / (u² + v²)^1.4."""
 
@@ -42,35 +54,49 @@ _LEAST = 5.0
 
 def deblock(request: DeblockRequest, source: TaskInput, run: Run) -> TaskOutput:
     """Estimate the mean of the pictures in the cells, as much of it as the strength says."""
-    form, k = stored(request, source)
+    form, k, notes = stored(request, source)
     jpeg = Jpeg(form, *source.size)
     strength = strength_tensor(request.strength, source, invert=request.invert)
     mean = posterior_mean(run, jpeg, k, source, request.passes, request.seed)
     mended = in_part(source, mean.expand_as(source.image), strength)
-    return TaskOutput(mended, strength == 0, strength, notes=_unused(request), mean=mended)
+    return TaskOutput(
+        mended, strength == 0, strength, notes=(*notes, *_unused(request)), mean=mended
+    )
 
 
-def stored(request: DeblockRequest, source: TaskInput) -> tuple[JpegFormat, Coefficients]:
-    """How the picture was held by a JPEG file, and the file's coefficients.
+def stored(
+    request: DeblockRequest, source: TaskInput
+) -> tuple[JpegFormat, Coefficients, tuple[str, ...]]:
+    """How a JPEG file held the picture, its coefficients, and sentences on what was not certain.
 
     Raises:
-        InputError: if neither the picture nor the request says how.
+        InputError: if neither the request nor the picture tells.
     """
+    notes: tuple[str, ...] = ()
     picture = source.image[:, :1] if source.grey else source.image
-    if request.quality is not None:
-        orientation = 1 if source.jpeg is None else source.jpeg.orientation
-        form = JpegFormat.of_quality(request.quality, request.sampling, grey=source.grey)
-        form = replace(form, orientation=orientation)
-    elif source.jpeg is not None:
+    if request.quality is None and isinstance(source.jpeg, str):
+        raise InputError(
+            f"the picture {source.jpeg}, which deblock does not undo: give one of grey or YCbCr"
+        )
+    if request.quality is None and isinstance(source.jpeg, JpegFormat):
         form = source.jpeg
         if (k := source.coefficients()) is not None:
-            return form, k
+            return form, k, notes
     else:
-        raise InputError(
-            "the picture is no JPEG file of grey values or YCbCr colours, whose tables could be "
-            "read: give the quality that it was saved with, 1 to 100, and its sampling"
-        )
-    return form, coefficients_of_decoded(picture, Jpeg(form, *source.size))
+        orientation = source.jpeg.orientation if isinstance(source.jpeg, JpegFormat) else 1
+        told = format_of_decoded(as_stored(picture, orientation), request.quality, request.sampling)
+        if told is None:
+            raise InputError(
+                "the picture is no JPEG file, and its pixels tell no quality that it was saved "
+                "with before: give quality=, 1 to 100"
+            )
+        form = replace(told[2], orientation=orientation)
+        if request.quality is None:
+            sampling = "" if source.grey else f" and sampling {told[1]}"
+            notes = (f"the pixels tell of a JPEG file of quality {told[0]}{sampling}",)
+    if evidence(picture, form)[0] < 0:
+        notes = (_DOUBTFUL,)
+    return form, coefficients_of_decoded(picture, Jpeg(form, *source.size)), notes
 
 
 def posterior_mean(

@@ -7,8 +7,8 @@ from .blur import Blur, gaussian_kernel, motion_kernel
 from .channels import BAYER_PATTERNS, ChannelSum, bayer, grey
 from .composition import Composition
 from .fourier import FourierSampling
-from .jpeg import SAMPLINGS, Coefficients, Jpeg, JpegFormat
-from .jpeg_decoded import coefficients_of_decoded
+from .jpeg import SAMPLINGS, Coefficients, Jpeg, JpegFormat, as_stored
+from .jpeg_decoded import coefficients_of_decoded, evidence, format_of_decoded
 from .mask import Mask
 from .resize import BlockAverage, Separable, bicubic
 
@@ -27,9 +27,12 @@ __all__ = [
     "LinearOperator",
     "Mask",
     "Separable",
+    "as_stored",
     "bayer",
     "bicubic",
     "coefficients_of_decoded",
+    "evidence",
+    "format_of_decoded",
     "gaussian_kernel",
     "grey",
     "motion_kernel",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import InputError
 
-__all__ = ["SAMPLINGS", "Coefficients", "Jpeg", "JpegFormat"]
+__all__ = ["SAMPLINGS", "Coefficients", "Jpeg", "JpegFormat", "as_stored"]
 
 Coefficients = tuple[Tensor, ...]
 """Of each component, (B,R,C,8,8): rows and columns of blocks, then of frequencies, in steps."""
@@ -220,7 +220,7 @@ class Jpeg:
         Raises:
             InputError: x has another number of channels than the format has tables.
         """
-        v = _stored(x.double(), self.form.orientation) * _FULL
+        v = as_stored(x.double(), self.form.orientation) * _FULL
         if len(self.form.tables) != v.shape[1]:
             raise InputError(
                 f"the picture has {v.shape[1]} channels and the JPEG format "
@@ -379,7 +379,7 @@ def _nearest_of_both(
     return found
 
 
-def _stored(x: Tensor, orientation: int) -> Tensor:
+def as_stored(x: Tensor, orientation: int) -> Tensor:
     """An upright picture as its file holds it (EXIF 2.32, section 4.6.4, orientation)."""
     x = x.flip(_turned(orientation))
     return x.mT if orientation >= 5 else x
