@@ -66,7 +66,7 @@ class Raster:
         metadata: Profile, EXIF and texts.
         format: The file format that it was read from, or "".
         notes: Sentences on what reading or editing converted.
-        jpeg: How the JPEG file that it was read from holds it, or a text why that is not understood.
+        jpeg: How the JPEG file that it was read from holds it, or why that is not understood.
     """
 
     pixels: Array
