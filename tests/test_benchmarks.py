@@ -32,6 +32,7 @@ from benchmarks import (
     enhance,
     heterogeneous,
     inpaint,
+    jpeg,
     measured,
     regions,
     upscale,
@@ -73,6 +74,19 @@ def test_psnr_within_holes_counts_no_other_pixel() -> None:
     estimate = np.where(hole[..., None], 0.1, 0.9)
     assert common.psnr(estimate, clean, hole) == pytest.approx(20)
     assert common.psnr(np.full_like(clean, 7.0), clean) == pytest.approx(0)  # clipped to 1
+
+
+def test_psnr_b_counts_steps_at_the_borders_of_blocks() -> None:
+    """A step of 8 levels at every border, whose excess counts log 8 / log 64 = 1/2."""
+    clean = np.full((64, 64, 3), 0.5, np.float32)
+    even = clean + np.float32(4 / 255)
+    assert jpeg.psnr_b(even, clean) == pytest.approx(10 * np.log10(255**2 / 16), abs=1e-3)
+    blocks = (np.indices((64, 64)) // 8).sum(0) % 2
+    steps = clean + common.as_array((blocks[..., None] * 8 - 4) / 255)
+    expected = 10 * np.log10(255**2 / (16 + 0.5 * 64))
+    assert jpeg.psnr_b(steps, clean) == pytest.approx(expected, abs=1e-3)
+    shifted = np.roll(steps, 3, (0, 1))
+    assert jpeg.psnr_b(shifted, clean) == pytest.approx(10 * np.log10(255**2 / 16), abs=1e-3)
 
 
 @pytest.mark.parametrize("level", [15, 50])

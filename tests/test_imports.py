@@ -47,6 +47,7 @@ HOME = {
     "diffusers": "models",
     "transformers": "models",
     "accelerate": "training",
+    "jpeglib": "images",
     "lpips": "evaluation",
     "typer": "cli",
 }

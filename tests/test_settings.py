@@ -18,6 +18,7 @@ REQUESTS: dict[str, type[schema.Request]] = {
     "demosaic": schema.DemosaicRequest,
     "enhance": schema.EnhanceRequest,
     "colorize": schema.ColorizeRequest,
+    "deblock": schema.DeblockRequest,
     "generate": schema.GenerateRequest,
     "fan": schema.EditRequest,
     "edit_batch": schema.EditRequest,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .api import (
         Result,
         colorize,
+        deblock,
         demosaic,
         denoise,
         edit,
@@ -44,6 +45,7 @@ __all__ = [
     "StrengthMap",
     "__version__",
     "colorize",
+    "deblock",
     "demosaic",
     "denoise",
     "edit",
@@ -61,6 +63,7 @@ __all__ = [
 _HOME = {
     "Result": ".api",
     "colorize": ".api",
+    "deblock": ".api",
     "demosaic": ".api",
     "denoise": ".api",
     "edit": ".api",

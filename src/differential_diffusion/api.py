@@ -11,6 +11,7 @@ from .engine.executor import OnProgress
 from .errors import InputError
 from .schema import (
     ColorizeRequest,
+    DeblockRequest,
     DemosaicRequest,
     DenoiseRequest,
     EditRequest,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from .settings import (
         ColorizeSettings,
+        DeblockSettings,
         DemosaicSettings,
         EnhanceSettings,
         GenerateSettings,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Result",
     "colorize",
+    "deblock",
     "demosaic",
     "denoise",
     "edit",
@@ -328,6 +331,29 @@ def colorize(
         InputError: for anything wrong with the picture, the hints or a setting.
     """
     return _perform(ColorizeRequest, on_step, on_progress, image=image, hints=hints, **settings)
+
+
+def deblock(
+    image: Any,
+    *,
+    quality: int | None = None,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Unpack[DeblockSettings],
+) -> Result:
+    """Free a JPEG picture of blocks and rings: the result would give the same file again.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        quality: that it was saved with, 1 to 100; by default as the JPEG file's tables say, or as
+            the pixels tell of other files, arrays and tensors.
+        on_step, on_progress, settings: as in `edit`; fields of `DeblockRequest`: `strength`, how
+            much of the change each pixel gets, `sampling`, `passes`.
+
+    Raises:
+        InputError: for a picture whose quality nothing tells, or anything wrong with a setting.
+    """
+    return _perform(DeblockRequest, on_step, on_progress, image=image, quality=quality, **settings)
 
 
 def generate(

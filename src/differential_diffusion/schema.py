@@ -345,6 +345,35 @@ class ColorizeRequest(MendRequest):
     external: ClassVar[tuple[str, ...]] = ("image", "model", "strength", "hints")
 
 
+class DeblockRequest(MendRequest):
+    """Free a picture of what JPEG did to it: of the pictures that give the same file, the mean.
+
+    A JPEG file says by which tables and sampling it was quantised. Of arrays and other files the
+    pixels tell, as long as nothing changed, shrank or cut them since they were decoded: blocks must
+    begin at the picture's corner.
+
+    Attributes:
+        quality: that the picture was saved with, as Pillow and most programs count it, for a JPEG
+            file in place of its own tables; by default these, or what the pixels tell.
+        sampling: of the colours, likewise; for use with `quality`.
+        passes: evaluations that the mean takes.
+    """
+
+    task: Literal["deblock"] = "deblock"
+    quality: int | None = Field(None, ge=1, le=100)
+    sampling: Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"] | None = None
+    passes: int = Field(8, ge=1, le=MAX_STEPS)
+    estimate: Literal["sample", "mean"] = "mean"
+
+    @model_validator(mode="after")
+    def _check(self) -> DeblockRequest:
+        if self.samples > 1 or self.estimate == "sample":
+            raise ValueError("deblock estimates the mean and draws no samples: leave both out")
+        if self.quality is None and self.sampling is not None:
+            raise ValueError("sampling was given without quality, which it goes with: give both")
+        return self
+
+
 class GenerateRequest(PromptedRequest):
     """Make a picture of a size: from a prompt with a pipeline, else from nothing.
 

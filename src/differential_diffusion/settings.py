@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 
 __all__ = [
     "ColorizeSettings",
+    "DeblockSettings",
     "DemosaicSettings",
     "EnhanceSettings",
     "GenerateSettings",
@@ -78,6 +79,13 @@ class EnhanceSettings(MendSettings, total=False):
     """What `enhance` takes, see `schema.EnhanceRequest`."""
 
     noise_level_8bit: Any
+
+
+class DeblockSettings(MendSettings, total=False):
+    """What `deblock` takes, see `schema.DeblockRequest`."""
+
+    sampling: Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"] | None
+    passes: int
 
 
 class GenerateSettings(Settings, total=False):

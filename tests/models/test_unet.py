@@ -441,6 +441,17 @@ def test_a_grey_network_makes_no_colours(folder: Path, grey_folder: Path) -> Non
         dd.colorize(raw, model=grey_folder)
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_deblocking(grey: bool, folder: Path, grey_folder: Path) -> None:
+    image = picture(21, 27) if grey else picture(21, 27, 3)
+    strength = half(image.shape)
+    for model in (grey_folder, folder) if grey else (folder,):
+        result = dd.deblock(image, quality=20, strength=strength, model=model, passes=2)
+        assert result.image.shape == image.shape
+        assert np.array_equal(result.image[:, :13], image[:, :13])
+        assert not np.array_equal(result.image[:, 13:], image[:, 13:])
+
+
 def test_a_colour_network_edits_grey_pictures(folder: Path) -> None:
     image = picture(20, 20)
     result = dd.denoise(image, noise_level_8bit=half(image.shape, 20), model=folder)

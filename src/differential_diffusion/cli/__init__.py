@@ -14,7 +14,7 @@ from .doctor import doctor
 from .errors import Commands
 from .generate import fan, generate
 from .map import make
-from .restoration import colorize, demosaic, denoise, enhance, restore, upscale
+from .restoration import colorize, deblock, demosaic, denoise, enhance, restore, upscale
 from .run import edit, inpaint, task
 from .train import train
 
@@ -99,6 +99,13 @@ app.command(
         "diffdiff demosaic frames/ --noise 4 -o colours",
     )
 )(demosaic)
+app.command(
+    epilog=_examples(
+        "diffdiff deblock photo.jpg -o smooth.png --preview sheet.png",
+        "diffdiff deblock screenshots/*.png --quality 30 --sampling 4:4:4 -o smooth",
+        "diffdiff deblock photo.jpg --strength map.png",
+    )
+)(deblock)
 app.command(
     epilog=_examples(
         "diffdiff enhance photo.jpg --level high -o better.png --preview sheet.png",

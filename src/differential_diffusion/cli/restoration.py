@@ -35,7 +35,8 @@ Guidance = Annotated[
 Passes = Annotated[
     int | None,
     typer.Option(
-        "--passes", help="Evaluations that the mean takes [default: upscale 8, demosaic 24]."
+        "--passes",
+        help="Evaluations that the mean takes [default: upscale and deblock 8, demosaic 24].",
     ),
 ]
 
@@ -157,6 +158,34 @@ def colorize(
     """
     given: dict[str, Any] = {} if hints is None else {"hints": hints}
     run_task("colorize", images, settings, given | _mended(strength, invert))
+
+
+@with_settings
+def deblock(
+    images: Images,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            help="What it was saved with, 1 to 100 [default: as the file's tables or pixels tell]."
+        ),
+    ] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            help="With --quality: which pixels share a colour, 4:4:4, 4:2:2, 4:2:0, 4:4:0 or "
+            "4:1:1 [default: as the pixels tell]."
+        ),
+    ] = None,
+    strength: Strength = None,
+    invert: Invert = False,
+    passes: Passes = None,
+    *,
+    settings: Settings,
+) -> None:
+    """Free a JPEG picture of blocks and rings: the result would give the same file again."""
+    own = {"quality": quality, "sampling": sampling, "passes": passes}
+    given = {name: value for name, value in own.items() if value is not None}
+    run_task("deblock", images, settings, given | _mended(strength, invert))
 
 
 def _measured(

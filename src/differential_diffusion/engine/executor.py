@@ -86,8 +86,14 @@ def execute(
 
     task = TASKS[request.task]
     with torch.no_grad():
-        denoises = isinstance(model, DenoiserModel)
-        source = TaskInput(picture.tensor(), picture.is_grey, model.channels, denoises)
+        source = TaskInput(
+            picture.tensor(),
+            picture.is_grey,
+            model.channels,
+            isinstance(model, DenoiserModel),
+            picture.jpeg,
+            picture.coefficients,
+        )
         output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views
     return as_result(request, picture, output, time.perf_counter() - started, evaluations)

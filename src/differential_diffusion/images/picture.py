@@ -14,10 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
+from ..core.operators import Coefficients, JpegFormat
 from ..errors import InputError
 from ..files import write_atomically
 from .convert import enlarged, luma, requantised, to_tensor, written_over
 from .formats import LossyOutputWarning, encode, format_of
+from .jpeg_io import coefficients_in
 from .pil_io import to_pillow
 from .raster import Array, Raster
 
@@ -96,6 +98,15 @@ class Picture(Raster):
         """
         return to_tensor(self.pixels)
 
+    def coefficients(self) -> Coefficients | None:
+        """What the JPEG file that this was read from holds, in steps of its tables, exactly.
+
+        None for other sources, and without the package jpeglib (the extra `jpeg`).
+        """
+        if not isinstance(self.jpeg, JpegFormat) or self.path is None:
+            return None
+        return coefficients_in(self.path, self.jpeg)
+
     def luminance(self) -> npt.NDArray[np.float32]:
         """Brightness (H, W), float32 in [0, 1], for use as a map; alpha is left out.
 
@@ -129,7 +140,7 @@ class Picture(Raster):
                 f"{self.origin.name} needs {size} of bool."
             )
         source = self._levels() if self.pixels.dtype == np.bool_ else self
-        return replace(source, pixels=written_over(source.pixels, planes, keep))
+        return replace(source, pixels=written_over(source.pixels, planes, keep), jpeg=None)
 
     def enlarged(self, factor: int) -> Picture:
         """This picture with its sides as many times as long, by cubic interpolation.
@@ -149,6 +160,7 @@ class Picture(Raster):
             pixels=enlarged(source.pixels, factor),
             alpha=None if source.alpha is None else enlarged(source.alpha, factor),
             metadata=replace(source.metadata, dpi=larger),
+            jpeg=None,
         )
 
     def coloured(self) -> Picture:

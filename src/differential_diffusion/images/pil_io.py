@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .exif import JPEG_PREFIX, metadata_of, oriented
+from .jpeg_io import format_of_jpeg
 from .raster import Array, Metadata, Raster, check_samples, check_size
 
 __all__ = [
@@ -80,6 +81,7 @@ def from_pillow(image: Image.Image, name: str, max_pixels: int) -> Raster:
         metadata=metadata,
         format="JPEG" if image.format == "MPO" else image.format or "",
         notes=tuple(notes),
+        jpeg=format_of_jpeg(image, orientation),
     )
 
 

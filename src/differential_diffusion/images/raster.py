@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..core.operators import JpegFormat
 from ..errors import InputError
 
 __all__ = [
@@ -65,6 +66,7 @@ class Raster:
         metadata: Profile, EXIF and texts.
         format: The file format that it was read from, or "".
         notes: Sentences on what reading or editing converted.
+        jpeg: How the JPEG file that it was read from holds it, or why that is not understood.
     """
 
     pixels: Array
@@ -72,6 +74,7 @@ class Raster:
     metadata: Metadata = field(default_factory=Metadata)
     format: str = ""
     notes: tuple[str, ...] = ()
+    jpeg: JpegFormat | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("pixels", "alpha"):

@@ -1,6 +1,17 @@
 """Tasks: each turns a request into plans for an injected `run` and returns what came out."""
 
-from . import colorize, demosaic, denoise, edit, enhance, generate, inpaint, restore, upscale
+from . import (
+    colorize,
+    deblock,
+    demosaic,
+    denoise,
+    edit,
+    enhance,
+    generate,
+    inpaint,
+    restore,
+    upscale,
+)
 from .base import Task, TaskInput, TaskOutput
 
 TASKS: dict[str, Task] = {
@@ -11,6 +22,7 @@ TASKS: dict[str, Task] = {
     "generate": generate.TASK,
     "upscale": upscale.TASK,
     "demosaic": demosaic.TASK,
+    "deblock": deblock.TASK,
     "enhance": enhance.TASK,
     "colorize": colorize.TASK,
 }

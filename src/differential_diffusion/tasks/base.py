@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.noise import PositionalNoise, derive_seed
+from ..core.operators import Coefficients, JpegFormat
 from ..core.plan import Plan, Run
 from ..core.solvers import SOLVERS
 from ..errors import InputError
@@ -33,12 +34,17 @@ class TaskInput:
         grey: whether the picture is grey.
         model_channels: channels of the pictures that the model knows.
         denoises: whether the model gives means of any noise, as a pipeline does not.
+        jpeg: how the JPEG file that it was read from holds it, if it was, or a text why that is
+            not understood.
+        coefficients: reads them from that file; None where they cannot be read.
     """
 
     image: Tensor
     grey: bool = False
     model_channels: int = 3
     denoises: bool = True
+    jpeg: JpegFormat | str | None = None
+    coefficients: Callable[[], Coefficients | None] = lambda: None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Linear measurements with adjoint, pseudo-inverse and weighted prox."""
+"""Linear measurements with adjoint, pseudo-inverse and weighted prox; JPEG, which is not linear."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from .channels import BAYER_PATTERNS, ChannelSum, bayer, grey
 from .composition import Composition
 from .deepinv import DeepinvPhysics
 from .fourier import FourierSampling
+from .jpeg import SAMPLINGS, Coefficients, Jpeg, JpegFormat, as_stored
+from .jpeg_decoded import coefficients_of_decoded, evidence, format_of_decoded
 from .mask import Mask
 from .resize import BlockAverage, Separable, bicubic
 
 __all__ = [
     "BAYER_PATTERNS",
     "OPERATORS",
+    "SAMPLINGS",
     "BlockAverage",
     "Blur",
     "ChannelSum",
+    "Coefficients",
     "Composition",
     "DeepinvPhysics",
     "FourierSampling",
+    "Jpeg",
+    "JpegFormat",
     "LinearOperator",
     "Mask",
     "Separable",
+    "as_stored",
     "bayer",
     "bicubic",
+    "coefficients_of_decoded",
+    "evidence",
+    "format_of_decoded",
     "gaussian_kernel",
     "grey",
     "motion_kernel",
