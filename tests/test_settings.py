@@ -16,6 +16,7 @@ REQUESTS: dict[str, type[schema.Request]] = {
     "restore": schema.RestoreRequest,
     "upscale": schema.UpscaleRequest,
     "demosaic": schema.DemosaicRequest,
+    "deblur": schema.DeblurRequest,
     "generate": schema.GenerateRequest,
     "fan": schema.EditRequest,
     "edit_batch": schema.EditRequest,

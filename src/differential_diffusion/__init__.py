@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import maps
     from .api import (
         Result,
+        deblur,
         demosaic,
         denoise,
         edit,
@@ -41,6 +42,7 @@ __all__ = [
     "Result",
     "StrengthMap",
     "__version__",
+    "deblur",
     "demosaic",
     "denoise",
     "edit",
@@ -56,6 +58,7 @@ __all__ = [
 
 _HOME = {
     "Result": ".api",
+    "deblur": ".api",
     "demosaic": ".api",
     "denoise": ".api",
     "edit": ".api",

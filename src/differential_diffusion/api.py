@@ -10,6 +10,7 @@ from .engine import Result, execute, execute_batch, fan_out
 from .engine.executor import OnProgress
 from .errors import InputError
 from .schema import (
+    DeblurRequest,
     DemosaicRequest,
     DenoiseRequest,
     EditRequest,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .settings import (
+        DeblurSettings,
         DemosaicSettings,
         GenerateSettings,
         PromptedSettings,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Result",
+    "deblur",
     "demosaic",
     "denoise",
     "edit",
@@ -268,6 +271,32 @@ def demosaic(
         InputError: for a picture with colours, or anything wrong with a setting.
     """
     return _perform(DemosaicRequest, on_step, on_progress, image=image, pattern=pattern, **settings)
+
+
+def deblur(
+    image: Any,
+    kernel: Any = "gaussian",
+    *,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Unpack[DeblurSettings],
+) -> Result:
+    """Take a blur away: the result, blurred again, is the picture that was given.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        kernel: what blurred it: "gaussian" of deviation ``sigma=`` in pixels, which is estimated
+            from the picture if not given; "motion" of ``length=`` pixels at ``angle=`` degrees (0
+            along a row, counter-clockwise); or the kernel itself, an array (h,w) or a grey picture.
+        on_step, on_progress, settings: as in `edit`; fields of `DeblurRequest`:
+            ``noise_level_8bit`` (a number, a map, or "auto"), ``passes``, ``strength`` and
+            ``invert`` for how much of the change each pixel gets. With several samples,
+            ``estimate="mean"`` (default) or "sample", and `Result.std`.
+
+    Raises:
+        InputError: for a picture smaller than its kernel, or anything wrong with a setting.
+    """
+    return _perform(DeblurRequest, on_step, on_progress, image=image, kernel=kernel, **settings)
 
 
 def generate(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 __all__ = [
+    "DeblurSettings",
     "DemosaicSettings",
     "GenerateSettings",
     "MendSettings",
@@ -62,6 +63,16 @@ class DemosaicSettings(Settings, total=False):
     """What `demosaic` takes, see `schema.DemosaicRequest`."""
 
     noise_level_8bit: float
+    passes: int
+
+
+class DeblurSettings(MendSettings, total=False):
+    """What `deblur` takes, see `schema.DeblurRequest`."""
+
+    sigma: float | None
+    length: float | None
+    angle: float
+    noise_level_8bit: Any
     passes: int
 
 

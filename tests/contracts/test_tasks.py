@@ -23,6 +23,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "generate": {},
     "upscale": {"factor": 3},
     "demosaic": {},
+    "deblur": {"sigma": 1, "strength": HALF, "noise_level_8bit": 3},
     "restore": {"noise_level_8bit": 20 * HALF, "damage": HALF},
 }
 

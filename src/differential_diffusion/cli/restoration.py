@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import Images, Noise, Settings, number_or_file, with_settings
+from .common import Images, Invert, Noise, Settings, number_or_file, with_settings
 from .run import noise_level, run_task
 
 KnownNoise = Annotated[
@@ -26,7 +26,8 @@ Strength = Annotated[
 Passes = Annotated[
     int | None,
     typer.Option(
-        "--passes", help="Evaluations that the mean takes [default: upscale 8, demosaic 24]."
+        "--passes",
+        help="Evaluations that the mean takes [default: upscale and deblur 8, demosaic 24].",
     ),
 ]
 
@@ -101,6 +102,39 @@ def demosaic(
     """Give each pixel of a raw picture, of one channel behind a Bayer filter, its three colours."""
     given: dict[str, Any] = {"pattern": pattern}
     run_task("demosaic", images, settings, given | _measured(noise, passes))
+
+
+@with_settings
+def deblur(
+    images: Images,
+    kernel: Annotated[
+        str,
+        typer.Option(
+            help="What blurred the picture: 'gaussian', 'motion', or a grey picture of the kernel."
+        ),
+    ] = "gaussian",
+    sigma: Annotated[
+        float | None,
+        typer.Option(
+            help="Deviation of the Gaussian in pixels [default: estimated from the picture]."
+        ),
+    ] = None,
+    length: Annotated[float | None, typer.Option(help="Of the motion, in pixels.")] = None,
+    angle: Annotated[
+        float, typer.Option(help="Of the motion: degrees, 0 along a row, counter-clockwise.")
+    ] = 0.0,
+    noise: Noise = None,
+    passes: Passes = None,
+    strength: Strength = None,
+    invert: Invert = False,
+    *,
+    settings: Settings,
+) -> None:
+    """Take a blur away: the result, blurred again, is the picture that was given."""
+    own = {"sigma": sigma, "length": length, "passes": passes}
+    given: dict[str, Any] = {"kernel": kernel, "angle": angle}
+    given |= {name: value for name, value in own.items() if value is not None}
+    run_task("deblur", images, settings, given | noise_level(noise) | _mended(strength, invert))
 
 
 def _measured(noise: float | None, passes: int | None) -> dict[str, Any]:

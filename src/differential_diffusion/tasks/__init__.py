@@ -1,6 +1,6 @@
 """Tasks: each turns a request into plans for an injected `run` and returns what came out."""
 
-from . import demosaic, denoise, edit, generate, inpaint, restore, upscale
+from . import deblur, demosaic, denoise, edit, generate, inpaint, restore, upscale
 from .base import Task, TaskInput, TaskOutput
 
 TASKS: dict[str, Task] = {
@@ -11,6 +11,7 @@ TASKS: dict[str, Task] = {
     "generate": generate.TASK,
     "upscale": upscale.TASK,
     "demosaic": demosaic.TASK,
+    "deblur": deblur.TASK,
 }
 """Every task by name; a new one is one module and one entry here."""
 
