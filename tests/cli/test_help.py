@@ -16,8 +16,8 @@ from differential_diffusion.schema import DenoiseRequest, Request, RestoreReques
 from differential_diffusion.tasks import TASKS
 
 COMMANDS = (
-    "edit", "inpaint", "denoise", "restore", "upscale", "demosaic", "deblur", "generate", "fan", "task",
-    "map", "adherence", "train", "doctor",
+    "edit", "inpaint", "denoise", "restore", "upscale", "demosaic", "deblur", "generate", "fan",
+    "task", "map", "adherence", "train", "doctor",
 )  # fmt: skip
 
 

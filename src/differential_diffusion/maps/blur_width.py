@@ -12,7 +12,7 @@ from . import _check
 
 __all__ = ["SHARP", "estimate_blur"]
 
-SHARP = 0.45
+SHARP = 0.55
 """Widths in pixels below this do not differ from a sharp photograph's."""
 
 _LUMA = (0.299, 0.587, 0.114)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.operators import Blur, gaussian_kernel, motion_kernel
-from ..core.plan import Plan, Run
+from ..core.plan import Run
 from ..errors import InputError
 from ..maps import from_file, from_image
 from ..maps.blur_width import SHARP, estimate_blur
@@ -26,8 +26,9 @@ from .base import (
     noise_tensor,
     strength_tensor,
 )
-from .measured import LEVELS, ROUNDING, reconstructed
+from .measured import ROUNDING, reconstructed
 
+_LEVELS = 35 / 127.5, 2.55 / 127.5
 _PASSED = 0.5  # of σ²: noise that the picture may bring along, beside the denoiser's own error
 _MOST = 50.0  # of σ²: the largest V
 _NARROWEST = 0.3  # pixels; narrower Gaussians leave every pixel as it is
@@ -47,9 +48,9 @@ def deblur(request: DeblurRequest, source: TaskInput, run: Run) -> TaskOutput:
     def held(sigma: float, following: float) -> float:
         return held_variance(operator, y, level, following)
 
-    start = operator.prox(y, y, torch.full((1, 1, 1, 1), held(0, LEVELS[0])), noise.square())
+    start = operator.prox(y, y, torch.full((1, 1, 1, 1), held(0, _LEVELS[0])), noise.square())
     output = reconstructed(
-        request, source, _told(run, source), operator, y, start, held=held, noise_sigma=noise
+        request, source, run, operator, y, start, _LEVELS, held, noise_sigma=noise
     )
     mean = None if output.mean is None else in_part(source, output.mean, strength)
     if is_auto(request.noise_level_8bit):
@@ -87,11 +88,6 @@ def held_variance(operator: Blur, like: Tensor, noise_variance: float, sigma: fl
     return low
 
 
-def _told(run: Run, source: TaskInput) -> Run:
-    """The model, told of a grey picture's errors what they are along the axis of greys."""
-    return run
-
-
 def _kernel(
     request: DeblurRequest, source: TaskInput, noise: Tensor
 ) -> tuple[Tensor, tuple[str, ...]]:
@@ -125,7 +121,7 @@ def given_kernel(value: Any) -> Tensor:
         )
     if isinstance(value, str | Path | Image.Image):
         grey = from_image(value) if isinstance(value, Image.Image) else from_file(value)
-        value = grey.array
+        value = grey.array.copy()
     try:
         kernel = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError):

@@ -38,16 +38,15 @@ class Blur(LinearOperator):
             raise InputError("kernel must be a finite (kh,kw) with odd sides: pad or fix it.")
         self.kernel, self.circular = kernel, circular
         self._mode = "circular" if circular else "reflect"
+        self._transfers: dict[tuple[object, ...], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """A x = k * x."""
         rows, columns = (side // 2 for side in self.kernel.shape)
         padded = F.pad(x, (columns, columns, rows, rows), self._mode)
         if self.kernel.numel() > _LARGE:
-            height, width = padded.shape[-2:]
-            spectrum = self.transfer(padded) * torch.fft.rfft2(padded)
-            blurred: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
-            return blurred[..., rows : height - rows, columns : width - columns]
+            blurred = self._filtered(padded)
+            return blurred[..., rows : rows + x.shape[-2], columns : columns + x.shape[-1]]
         flipped = self.kernel.to(x).flip(0, 1)
         weight = flipped.expand(x.shape[1], 1, -1, -1)
         return F.conv2d(padded, weight, groups=x.shape[1])
@@ -59,9 +58,8 @@ class Blur(LinearOperator):
         with torch.enable_grad():
             x = torch.zeros_like(y, requires_grad=True)
             if self.kernel.numel() > _LARGE:
-                padded, y = F.pad(x, around, self._mode), F.pad(y, around)
-                spectrum = self.transfer(y).conj() * torch.fft.rfft2(y)
-                spread = torch.fft.irfft2(spectrum, s=y.shape[-2:])
+                padded = F.pad(x, around, self._mode)
+                spread = self._filtered(F.pad(y, around), adjoint=True)
                 (gradient,) = torch.autograd.grad(padded, x, spread)
             else:
                 (gradient,) = torch.autograd.grad(self.forward(x), x, y)
@@ -121,33 +119,58 @@ class Blur(LinearOperator):
         """The prox at mirrored borders: the system is nearly that of a picture that goes round."""
         dims = (-3, -2, -1)
         level = noise.mean(dims, keepdim=True) if noise.ndim == 4 else noise
-        gain = 1 / (variance * self.transfer(v).abs().square() + level)
+        height, width = v.shape[-2:]
+        size = _quick(height), _quick(width)
+        gain = 1 / (variance * self.transfer(v, size).abs().square() + level)
 
         def system(z: Tensor) -> Tensor:
             return self.forward(variance * self.adjoint(z)) + noise * z
 
         def nearly(r: Tensor) -> Tensor:
-            solved: Tensor = torch.fft.irfft2(gain * torch.fft.rfft2(r), s=r.shape[-2:])
-            return solved
+            solved: Tensor = torch.fft.irfft2(gain * torch.fft.rfft2(r, s=size), s=size)
+            return solved[..., :height, :width]
 
-        enough = torch.finfo(v.dtype).eps ** 0.5
+        enough = 1e4 * torch.finfo(v.dtype).eps
         z = conjugate_gradients(system, y - self.forward(v), _ITERATIONS, nearly, enough)
         return v + variance * self.adjoint(z)
 
-    def transfer(self, x: Tensor) -> Tensor:
-        """k̂ for pictures of this size."""
-        height, width = x.shape[-2:]
-        rows, columns = (side // 2 for side in self.kernel.shape)
-        at_y = torch.arange(-rows, rows + 1, device=x.device) % height
-        at_x = torch.arange(-columns, columns + 1, device=x.device) % width
-        whole = torch.zeros(height, width, dtype=x.dtype, device=x.device)
-        whole.index_put_(
-            (at_y[:, None].expand(self.kernel.shape), at_x.expand(self.kernel.shape)),
-            self.kernel.to(x),
-            accumulate=True,
-        )
-        transfer: Tensor = torch.fft.rfft2(whole)
-        return transfer
+    def transfer(self, like: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """k̂ for pictures of a size, by default that of `like`, at which they go round."""
+        height, width = size or (like.shape[-2], like.shape[-1])
+        key = (height, width, like.dtype, like.device)
+        if key not in self._transfers:
+            rows, columns = (side // 2 for side in self.kernel.shape)
+            at_y = torch.arange(-rows, rows + 1, device=like.device) % height
+            at_x = torch.arange(-columns, columns + 1, device=like.device) % width
+            whole = torch.zeros(height, width, dtype=like.dtype, device=like.device)
+            whole.index_put_(
+                (at_y[:, None].expand(self.kernel.shape), at_x.expand(self.kernel.shape)),
+                self.kernel.to(like),
+                accumulate=True,
+            )
+            self._transfers[key] = torch.fft.rfft2(whole)
+        return self._transfers[key]
+
+    def _filtered(self, padded: Tensor, *, adjoint: bool = False) -> Tensor:
+        """Blurs, or the adjoint of it, what has a margin as wide as the kernel reaches."""
+        height, width = padded.shape[-2:]
+        size = _quick(height), _quick(width)
+        transfer = self.transfer(padded, size)
+        spectrum = torch.fft.rfft2(padded, s=size) * (transfer.conj() if adjoint else transfer)
+        filtered: Tensor = torch.fft.irfft2(spectrum, s=size)
+        return filtered[..., :height, :width]
+
+
+def _quick(length: int) -> int:
+    """The next length that Fourier transforms are quick at: no prime factor above 5."""
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 def gaussian_kernel(sigma: float) -> Tensor:
