@@ -21,7 +21,7 @@ from differential_diffusion.models import DenoiserModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import common, denoise, heterogeneous, inpaint, regions
+from benchmarks import common, deblur, denoise, heterogeneous, inpaint, regions
 from benchmarks.__main__ import NAMES
 from benchmarks.common import Photo, Score, Scores
 
@@ -243,6 +243,16 @@ def test_peers_denoise() -> None:
     for method in (denoise.non_local_means, denoise.total_variation):
         gain = common.psnr(method(noisy, 25), clean.pixels) - common.psnr(noisy, clean.pixels)
         assert gain > 3
+
+
+def test_peers_take_blur_away() -> None:
+    clean, case = photo(), deblur.CASES[0]
+    soft = deblur.blurred(clean, case, 1)
+    for method, grid in (deblur.PEERS[n] for n in (deblur.WIENER, deblur.LUCY, deblur.TV)):
+        estimate, _ = deblur.best(method, grid, soft, case, clean.pixels)
+        assert common.psnr(estimate, clean.pixels) > common.psnr(soft, clean.pixels) + 0.5
+    perfect = deblur.residual(clean.pixels, soft, case)
+    assert perfect == pytest.approx(1, rel=0.02)
 
 
 def test_tables_and_grids(tmp_path: Path) -> None:
