@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import (
     colorize,
     common,
+    deblur,
     demosaic,
     denoise,
     enhance,
@@ -357,6 +358,16 @@ def test_enhancing_peers_raise_contrast_and_smoothing_lowers_it() -> None:
     for method in (enhance.unsharp_mask, enhance.clahe, enhance.detail_enhance):
         assert enhance.local_contrast(method(given) / 255) > before
     assert enhance.local_contrast(enhance.non_local_means(given, 5) / 255) < before
+
+
+def test_peers_take_blur_away() -> None:
+    clean, case = photo(), deblur.CASES[0]
+    soft = deblur.blurred(clean, case, 1)
+    for method, grid in (deblur.PEERS[n] for n in (deblur.WIENER, deblur.LUCY, deblur.TV)):
+        estimate, _ = deblur.best(method, grid, soft, case, clean.pixels)
+        assert common.psnr(estimate, clean.pixels) > common.psnr(soft, clean.pixels) + 0.5
+    perfect = deblur.residual(clean.pixels, soft, case)
+    assert perfect == pytest.approx(1, rel=0.02)
 
 
 def test_tables_and_grids(tmp_path: Path) -> None:

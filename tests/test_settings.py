@@ -19,6 +19,7 @@ REQUESTS: dict[str, type[schema.Request]] = {
     "enhance": schema.EnhanceRequest,
     "colorize": schema.ColorizeRequest,
     "deblock": schema.DeblockRequest,
+    "deblur": schema.DeblurRequest,
     "generate": schema.GenerateRequest,
     "fan": schema.EditRequest,
     "edit_batch": schema.EditRequest,

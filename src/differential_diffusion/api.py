@@ -12,6 +12,7 @@ from .errors import InputError
 from .schema import (
     ColorizeRequest,
     DeblockRequest,
+    DeblurRequest,
     DemosaicRequest,
     DenoiseRequest,
     EditRequest,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .settings import (
         ColorizeSettings,
         DeblockSettings,
+        DeblurSettings,
         DemosaicSettings,
         EnhanceSettings,
         GenerateSettings,
@@ -44,6 +46,7 @@ __all__ = [
     "Result",
     "colorize",
     "deblock",
+    "deblur",
     "demosaic",
     "denoise",
     "edit",
@@ -354,6 +357,32 @@ def deblock(
         InputError: for a picture whose quality nothing tells, or anything wrong with a setting.
     """
     return _perform(DeblockRequest, on_step, on_progress, image=image, quality=quality, **settings)
+
+
+def deblur(
+    image: Any,
+    kernel: Any = "gaussian",
+    *,
+    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
+    **settings: Unpack[DeblurSettings],
+) -> Result:
+    """Take a blur away: the result, blurred again, is the picture that was given.
+
+    Args:
+        image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
+        kernel: what blurred it: "gaussian" of deviation ``sigma=`` in pixels, which is estimated
+            from the picture if not given; "motion" of ``length=`` pixels at ``angle=`` degrees (0
+            along a row, counter-clockwise); or the kernel itself, an array (h,w) or a grey picture.
+        on_step, on_progress, settings: as in `edit`; fields of `DeblurRequest`:
+            ``noise_level_8bit`` (a number, a map, or "auto"), ``passes``, ``strength`` and
+            ``invert`` for how much of the change each pixel gets. With several samples,
+            ``estimate="mean"`` (default) or "sample", and `Result.std`.
+
+    Raises:
+        InputError: for a picture smaller than its kernel, or anything wrong with a setting.
+    """
+    return _perform(DeblurRequest, on_step, on_progress, image=image, kernel=kernel, **settings)
 
 
 def generate(

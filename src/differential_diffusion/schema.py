@@ -374,6 +374,50 @@ class DeblockRequest(MendRequest):
         return self
 
 
+class DeblurRequest(MendRequest):
+    """Take a blur away: the results, blurred again, are the picture that was given.
+
+    With one sample and the mean, no sample is drawn: the mean is estimated by itself.
+
+    Attributes:
+        kernel: what blurred the picture: "gaussian", "motion" (straight and even), or the kernel
+            itself, an array (h,w) or a grey picture, whose values are made to sum to 1.
+        sigma: deviation of the Gaussian in pixels; estimated from the picture if not given.
+        length, angle: of the motion in pixels, and in degrees, 0 along a row, counter-clockwise.
+        noise_level_8bit: σ of the picture's noise, which the results need not repeat: a number, a
+            map (H,W), or "auto", one number estimated from the picture.
+        passes: evaluations that the mean takes; `steps` are those of a sample.
+    """
+
+    task: Literal["deblur"] = "deblur"
+    kernel: Any = "gaussian"
+    sigma: float | None = Field(None, gt=0, le=100)
+    length: float | None = Field(None, ge=1, le=500)
+    angle: float = Field(0.0, ge=-360, le=360)
+    noise_level_8bit: Any = "auto"
+    passes: int = Field(8, ge=1, le=MAX_STEPS)
+    estimate: Literal["sample", "mean"] = "mean"
+
+    external: ClassVar[tuple[str, ...]] = (
+        "image",
+        "model",
+        "strength",
+        "kernel",
+        "noise_level_8bit",
+    )
+
+    @model_validator(mode="after")
+    def _check_kernel(self) -> DeblurRequest:
+        kind = self.kernel if isinstance(self.kernel, str) else None
+        if self.sigma is not None and kind != "gaussian":
+            raise ValueError("sigma is a Gaussian's: leave it out, or use kernel 'gaussian'")
+        if kind == "motion" and self.length is None:
+            raise ValueError("kernel 'motion' has no length: give it in pixels")
+        if kind != "motion" and (self.length is not None or self.angle):
+            raise ValueError("length and angle are a motion's: leave them out, or use 'motion'")
+        return self
+
+
 class GenerateRequest(PromptedRequest):
     """Make a picture of a size: from a prompt with a pipeline, else from nothing.
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 __all__ = [
     "ColorizeSettings",
     "DeblockSettings",
+    "DeblurSettings",
     "DemosaicSettings",
     "EnhanceSettings",
     "GenerateSettings",
@@ -85,6 +86,16 @@ class DeblockSettings(MendSettings, total=False):
     """What `deblock` takes, see `schema.DeblockRequest`."""
 
     sampling: Literal["4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1"] | None
+    passes: int
+
+
+class DeblurSettings(MendSettings, total=False):
+    """What `deblur` takes, see `schema.DeblurRequest`."""
+
+    sigma: float | None
+    length: float | None
+    angle: float
+    noise_level_8bit: Any
     passes: int
 
 

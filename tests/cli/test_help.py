@@ -16,7 +16,7 @@ from differential_diffusion.schema import DenoiseRequest, Request, RestoreReques
 from differential_diffusion.tasks import TASKS
 
 COMMANDS = (
-    "edit", "inpaint", "denoise", "restore", "upscale", "demosaic", "deblock", "enhance",
+    "edit", "inpaint", "denoise", "restore", "upscale", "demosaic", "deblur", "deblock", "enhance",
     "colorize", "generate", "fan", "task", "map", "adherence", "train", "doctor",
 )  # fmt: skip
 

@@ -289,3 +289,31 @@ def test_bad_operators_are_refused_in_a_sentence() -> None:
     ):
         with pytest.raises(InputError, match=said):
             make()
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_large_kernels_blur_by_fourier_transforms_and_alike(circular: bool) -> None:
+    picture, y, kernel = normal(1, 2, 23, 29), normal(1, 2, 23, 29, seed=1), normal(13, 15, seed=4)
+    a = Blur(kernel / 20, circular=circular)
+    found = a.forward(picture)
+    for channel in range(2):
+        mode = "wrap" if circular else "mirror"
+        expected = ndimage.convolve(picture[0, channel].numpy(), kernel.numpy() / 20, mode=mode)
+        np.testing.assert_allclose(found[0, channel].numpy(), expected, atol=1e-12)
+    assert float((found * y).sum()) == pytest.approx(float((picture * a.adjoint(y)).sum()))
+    variance = torch.full((1, 1, 1, 1), 0.7).double()
+    for noise in (torch.tensor(0.3).double(), 0.2 + normal(1, 1, 23, 29, seed=5).square()):
+        expected_prox = LinearOperator.prox(a, picture, y, variance, noise)
+        torch.testing.assert_close(
+            a.prox(picture, y, variance, noise), expected_prox, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_passed_noise_is_that_of_the_prox() -> None:
+    """As the trace of the map from measurements to pictures, column by column."""
+    a, like = Blur(normal(3, 3, seed=4), circular=True), torch.zeros(1, 1, 6, 5).double()
+    units = torch.eye(30).double().view(30, 1, 6, 5)
+    zero, variance = torch.zeros_like(units), torch.full((1, 1, 1, 1), 0.7).double()
+    passed = a.prox(zero, units, variance, 0.3)
+    expected = 0.3 * float(passed.square().sum()) / 30
+    assert a.passed_noise(like, 0.7, 0.3) == pytest.approx(expected)

@@ -26,6 +26,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "enhance": {"level": "high", "strength": HALF},
     "colorize": {"strength": HALF},
     "deblock": {"quality": 20, "strength": HALF},
+    "deblur": {"sigma": 1, "strength": HALF, "noise_level_8bit": 3},
     "restore": {"noise_level_8bit": 20 * HALF, "damage": HALF},
 }
 

@@ -431,6 +431,18 @@ def test_upscaling(estimate: Any, grey: bool, folder: Path, grey_folder: Path) -
         assert large.std() > 1
 
 
+@pytest.mark.parametrize("estimate", ["mean", "sample"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_deblurring(estimate: Any, grey: bool, folder: Path, grey_folder: Path) -> None:
+    image = picture(12, 16) if grey else picture(12, 16, 3)
+    given: dict[str, Any] = {"model": grey_folder if grey else folder, "passes": 2, "steps": 2}
+    settings = {"sigma": 1, "noise_level_8bit": 2, "strength": half((12, 16), 1), **given}
+    made = dd.deblur(image, estimate=estimate, **settings).image
+    assert made.shape == image.shape
+    assert np.array_equal(made[:, :8], image[:, :8])
+    assert not np.array_equal(made, image)
+
+
 def test_a_grey_network_makes_no_colours(folder: Path, grey_folder: Path) -> None:
     raw = picture(12, 16)
     made = dd.demosaic(raw, model=folder, passes=2)

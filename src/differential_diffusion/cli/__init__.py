@@ -14,7 +14,7 @@ from .doctor import doctor
 from .errors import Commands
 from .generate import fan, generate
 from .map import make
-from .restoration import colorize, deblock, demosaic, denoise, enhance, restore, upscale
+from .restoration import colorize, deblock, deblur, demosaic, denoise, enhance, restore, upscale
 from .run import edit, inpaint, task
 from .train import train
 
@@ -99,6 +99,13 @@ app.command(
         "diffdiff demosaic frames/ --noise 4 -o colours",
     )
 )(demosaic)
+app.command(
+    epilog=_examples(
+        "diffdiff deblur soft.jpg -o sharp.png",
+        "diffdiff deblur soft.png --sigma 1.6 --noise 3",
+        "diffdiff deblur moved.png --kernel motion --length 15 --angle 30 --preview sheet.png",
+    )
+)(deblur)
 app.command(
     epilog=_examples(
         "diffdiff deblock photo.jpg -o smooth.png --preview sheet.png",

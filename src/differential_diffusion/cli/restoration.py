@@ -188,6 +188,39 @@ def deblock(
     run_task("deblock", images, settings, given | _mended(strength, invert))
 
 
+@with_settings
+def deblur(
+    images: Images,
+    kernel: Annotated[
+        str,
+        typer.Option(
+            help="What blurred the picture: 'gaussian', 'motion', or a grey picture of the kernel."
+        ),
+    ] = "gaussian",
+    sigma: Annotated[
+        float | None,
+        typer.Option(
+            help="Deviation of the Gaussian in pixels [default: estimated from the picture]."
+        ),
+    ] = None,
+    length: Annotated[float | None, typer.Option(help="Of the motion, in pixels.")] = None,
+    angle: Annotated[
+        float, typer.Option(help="Of the motion: degrees, 0 along a row, counter-clockwise.")
+    ] = 0.0,
+    noise: Noise = None,
+    passes: Passes = None,
+    strength: Strength = None,
+    invert: Invert = False,
+    *,
+    settings: Settings,
+) -> None:
+    """Take a blur away: the result, blurred again, is the picture that was given."""
+    own = {"sigma": sigma, "length": length, "passes": passes}
+    given: dict[str, Any] = {"kernel": kernel, "angle": angle}
+    given |= {name: value for name, value in own.items() if value is not None}
+    run_task("deblur", images, settings, given | noise_level(noise) | _mended(strength, invert))
+
+
 def _measured(
     noise: float | None, passes: int | None, guidance: str | None = None
 ) -> dict[str, Any]:

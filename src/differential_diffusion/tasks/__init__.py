@@ -3,6 +3,7 @@
 from . import (
     colorize,
     deblock,
+    deblur,
     demosaic,
     denoise,
     edit,
@@ -22,6 +23,7 @@ TASKS: dict[str, Task] = {
     "generate": generate.TASK,
     "upscale": upscale.TASK,
     "demosaic": demosaic.TASK,
+    "deblur": deblur.TASK,
     "deblock": deblock.TASK,
     "enhance": enhance.TASK,
     "colorize": colorize.TASK,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -10,10 +12,13 @@ from torch import Tensor
 from ..core.guidance import data_consistency, ddnm, pigdm
 from ..core.operators import LinearOperator
 from ..core.plan import Plan, Run
-from ..schema import DemosaicRequest, UpscaleRequest
+from ..schema import DeblurRequest, DemosaicRequest, UpscaleRequest
 from .base import TaskInput, TaskOutput, denoise_plan, plan_options
 
-__all__ = ["ROUNDING", "posterior_mean", "reconstructed"]
+__all__ = ["ROUNDING", "Held", "posterior_mean", "reconstructed"]
+
+Held = Callable[[float, float], float]
+"""V from the σ of this pass and that of the next."""
 
 LEVELS = 49 / 127.5, 2.55 / 127.5
 """σ that the mean begins and ends with, on [-1,1], unless told otherwise."""
@@ -24,11 +29,14 @@ ROUNDING = 12**-0.5 / 127.5
 GUIDANCE = {"diffpir": data_consistency, "ddnm": ddnm, "pigdm": pigdm}
 """Kinds of data consistency by the requests' names."""
 
-_HELD = 10.0
+
+def ten_times(sigma: float, following: float) -> float:
+    """V = 10 σ²: where the measurement leaves out most, and its noise counts little."""
+    return 10 * sigma**2
 
 
 def reconstructed(
-    request: UpscaleRequest | DemosaicRequest,
+    request: UpscaleRequest | DemosaicRequest | DeblurRequest,
     source: TaskInput,
     run: Run,
     operator: LinearOperator,
@@ -36,6 +44,8 @@ def reconstructed(
     start: Tensor,
     levels: tuple[float, float] = LEVELS,
     guidance: str = "diffpir",
+    held: Held = ten_times,
+    noise_sigma: float | Tensor | None = None,
 ) -> TaskOutput:
     """The mean, samples, or both, of the pictures that a measurement leaves open.
 
@@ -46,13 +56,16 @@ def reconstructed(
         operator: A.
         y: what was measured, like ``operator.forward(start)``.
         start: (1,C,H,W), a first guess.
-        levels: of `posterior_mean`.
+        levels, held: of `posterior_mean`.
         guidance: of samples, in `GUIDANCE`.
+        noise_sigma: the measurement's noise on [-1,1], where the request leaves it to the task.
     """
-    noise = max(request.noise_level_8bit / 127.5, ROUNDING)
+    noise = max(request.noise_level_8bit / 127.5, ROUNDING) if noise_sigma is None else noise_sigma
     everywhere, mean = torch.ones(1, 1, *start.shape[-2:]), None
     if request.estimate == "mean":
-        mean = posterior_mean(run, operator, y, start, noise, request.passes, request.seed, levels)
+        mean = posterior_mean(
+            run, operator, y, start, noise, request.passes, request.seed, levels, held
+        )
         if request.samples == 1:
             return TaskOutput(mean, everywhere == 0, everywhere, mean=mean)
     seen = y[:, : source.model_channels]
@@ -80,19 +93,21 @@ def posterior_mean(
     operator: LinearOperator,
     y: Tensor,
     start: Tensor,
-    noise_sigma: float,
+    noise_sigma: float | Tensor,
     passes: int,
     seed: int = 0,
     levels: tuple[float, float] = LEVELS,
+    held: Held = ten_times,
 ) -> Tensor:
     """An estimate of the mean of the pictures that a measurement y = A x + noise leaves open.
 
     The model is told of falling levels what the picture's errors are like, and after each pass the
     measurement is held (plug-and-play by half-quadratic splitting, DPIR; Zhang et al., 2021):
 
-        z ← D(x, σ_k),    x ← argmin Σ (x - z)²/(2 V_k) + Σ (A x - y)²/(2 R),    V_k = 10 σ_k²
+        z ← D(x, σ_k),    x ← argmin Σ (x - z)²/(2 V_k) + Σ (A x - y)²/(2 R)
 
-    with σ_k from the first level to the last, or to the measurement's noise, log-evenly. In the
+    with σ_k from the first level to the last, or to the measurement's noise, log-evenly, and V_k
+    as `held` says, 10 σ_k² unless told otherwise. In the
     end V is no larger than it takes for A x to lie as near to y as its noise lets it (Morozov's
     discrepancy principle): more would put the noise back. No noise is added, so that this errs
     less than the mean of a few samples, at the cost of one.
@@ -102,22 +117,25 @@ def posterior_mean(
         operator: A.
         y: what was measured, like ``operator.forward(start)``.
         start: (1,C,H,W), a first guess.
-        noise_sigma: √R, on [-1,1].
+        noise_sigma: √R, on [-1,1], a number or a map like y.
         passes: how many levels.
         seed: of the plans, which draw nothing.
         levels: σ to begin and to end with, on [-1,1].
+        held: V of a pass.
 
     Returns: (1,C,H,W).
     """
+    noise = torch.as_tensor(noise_sigma).to(y)
     first, last = levels
-    last = min(max(noise_sigma, last), first)
+    last = min(max(float(noise.square().mean().sqrt()), last), first)
+    sigmas = [first * (last / first) ** (k / max(1, passes - 1)) for k in range(passes)]
     x, z, variance = start, start, torch.ones(1, 1, 1, 1)
-    for sigma in first * (last / first) ** torch.linspace(0, 1, passes):
-        z = run(denoise_plan(x, sigma.view(1, 1, 1, 1), seed))
-        variance = _HELD * sigma.square().view(1, 1, 1, 1)
-        x = operator.prox(z, y, variance, noise_sigma**2)
+    for sigma, following in pairwise([*sigmas, sigmas[-1]]):
+        z = run(denoise_plan(x, torch.full((1, 1, 1, 1), sigma), seed))
+        variance = torch.full((1, 1, 1, 1), held(sigma, following))
+        x = operator.prox(z, y, variance, noise.square())
     for share in (0.0, 0.01, 0.03, 0.1, 0.3):
-        nearer = operator.prox(z, y, share * variance, noise_sigma**2)
-        if float((operator.forward(nearer) - y).square().mean().sqrt()) <= noise_sigma:
+        nearer = operator.prox(z, y, share * variance, noise.square())
+        if float(((operator.forward(nearer) - y) / noise).square().mean()) <= 1:
             return nearer
     return x

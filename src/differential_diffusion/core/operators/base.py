@@ -66,11 +66,12 @@ def conjugate_gradients(
     b: Tensor,
     iterations: int = 500,
     nearly_solved: Callable[[Tensor], Tensor] | None = None,
+    tolerance: float | None = None,
 ) -> Tensor:
     """Solve M z = b for each image, M symmetric and positive semi-definite (Hestenes, 1952).
 
     From z = 0, so that of several solutions the one with the least norm is found. Stops when
-    all residuals are at rounding level.
+    all residuals are small enough.
 
     Args:
         system: z -> M z, on (B,...).
@@ -78,6 +79,7 @@ def conjugate_gradients(
         iterations: at most.
         nearly_solved: b -> P b with P symmetric, positive definite and near M's inverse, which
             saves iterations.
+        tolerance: what ‖M z - b‖/‖b‖ is small enough; by default at rounding level.
     """
     dims = tuple(range(1, b.ndim))
 
@@ -89,7 +91,7 @@ def conjugate_gradients(
     scaled = precondition(residual)
     direction, agreement = scaled, dot(residual, scaled)
     norm = dot(residual, residual)
-    enough = norm * (10 * torch.finfo(b.dtype).eps) ** 2
+    enough = norm * (10 * torch.finfo(b.dtype).eps if tolerance is None else tolerance) ** 2
     for _ in range(iterations):
         if bool((norm <= enough).all()):
             break

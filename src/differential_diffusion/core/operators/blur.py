@@ -14,6 +14,7 @@ from .base import FLOOR, LinearOperator, conjugate_gradients
 __all__ = ["Blur", "gaussian_kernel", "motion_kernel"]
 
 _FLAT = 1e-6  # of the largest: what the kernel hardly lets through is taken for lost
+_LARGE = 150  # elements of a kernel, from where on Fourier transforms are the quicker way
 _ITERATIONS = 40  # what is left then is far below the noise
 
 
@@ -36,28 +37,39 @@ class Blur(LinearOperator):
         if not odd or not bool(kernel.isfinite().all()):
             raise InputError("kernel must be a finite (kh,kw) with odd sides: pad or fix it.")
         self.kernel, self.circular = kernel, circular
+        self._mode = "circular" if circular else "reflect"
+        self._transfers: dict[tuple[object, ...], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """A x = k * x."""
         rows, columns = (side // 2 for side in self.kernel.shape)
-        mode = "circular" if self.circular else "reflect"
-        padded = F.pad(x, (columns, columns, rows, rows), mode)
+        padded = F.pad(x, (columns, columns, rows, rows), self._mode)
+        if self.kernel.numel() > _LARGE:
+            blurred = self._filtered(padded)
+            return blurred[..., rows : rows + x.shape[-2], columns : columns + x.shape[-1]]
         flipped = self.kernel.to(x).flip(0, 1)
         weight = flipped.expand(x.shape[1], 1, -1, -1)
         return F.conv2d(padded, weight, groups=x.shape[1])
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y, the gradient of <A x, y> with respect to x."""
+        rows, columns = (side // 2 for side in self.kernel.shape)
+        around = (columns, columns, rows, rows)
         with torch.enable_grad():
             x = torch.zeros_like(y, requires_grad=True)
-            (gradient,) = torch.autograd.grad(self.forward(x), x, y)
+            if self.kernel.numel() > _LARGE:
+                padded = F.pad(x, around, self._mode)
+                spread = self._filtered(F.pad(y, around), adjoint=True)
+                (gradient,) = torch.autograd.grad(padded, x, spread)
+            else:
+                (gradient,) = torch.autograd.grad(self.forward(x), x, y)
         return gradient
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         """A⁺ y; of a picture that goes round by its Fourier transform ŷ/k̂."""
         if not self.circular:
             return super().pseudo_inverse(y)
-        transfer = self._transfer(y)
+        transfer = self.transfer(y)
         seen = transfer.abs() > _FLAT * transfer.abs().max()
         inverse = torch.where(seen, 1 / torch.where(seen, transfer, 1.0), 0.0)
         picture: Tensor = torch.fft.irfft2(torch.fft.rfft2(y) * inverse, s=y.shape[-2:])
@@ -73,11 +85,12 @@ class Blur(LinearOperator):
         See `LinearOperator.prox` for the rest.
         """
         noise = torch.as_tensor(noise_variance).to(v)
-        if variance.shape[1:] != (1, 1, 1) or noise.numel() > 1:
-            return super().prox(v, y, variance, noise_variance)
-        if not self.circular:
+        even = variance.shape[1:] == (1, 1, 1)
+        if even and not self.circular:
             return self._mirrored_prox(v, y, variance, noise.clamp(min=FLOOR))
-        transfer = self._transfer(v)
+        if not even or noise.numel() > 1:
+            return super().prox(v, y, variance, noise_variance)
+        transfer = self.transfer(v)
         total = variance * transfer.abs().square() + noise
         least = _FLAT**2 * total.amax((-2, -1), keepdim=True)
         gain = torch.where(
@@ -87,34 +100,77 @@ class Blur(LinearOperator):
         moved: Tensor = torch.fft.irfft2(gain * residual, s=v.shape[-2:])
         return v + moved
 
+    def passed_noise(self, like: Tensor, variance: float, noise_variance: float) -> float:
+        """Variance of what the prox makes of the measurement's noise, at even V and R.
+
+            mean over frequencies of  V² |k̂|² R/(V |k̂|² + R)²
+
+        for pictures of the size of `like` that go round.
+        """
+        power = self.transfer(like).abs().square()
+        passed = variance**2 * power * noise_variance / (variance * power + noise_variance) ** 2
+        twice = torch.full_like(passed[:1], 2.0)  # rfft2 leaves out columns that others mirror
+        twice[:, 0] = 1
+        if like.shape[-1] % 2 == 0:
+            twice[:, -1] = 1
+        return float((twice * passed).sum() / (like.shape[-2] * like.shape[-1]))
+
     def _mirrored_prox(self, v: Tensor, y: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
         """The prox at mirrored borders: the system is nearly that of a picture that goes round."""
-        gain = 1 / (variance * self._transfer(v).abs().square() + noise)
+        dims = (-3, -2, -1)
+        level = noise.mean(dims, keepdim=True) if noise.ndim == 4 else noise
+        height, width = v.shape[-2:]
+        size = _quick(height), _quick(width)
+        gain = 1 / (variance * self.transfer(v, size).abs().square() + level)
 
         def system(z: Tensor) -> Tensor:
             return self.forward(variance * self.adjoint(z)) + noise * z
 
         def nearly(r: Tensor) -> Tensor:
-            solved: Tensor = torch.fft.irfft2(gain * torch.fft.rfft2(r), s=r.shape[-2:])
-            return solved
+            solved: Tensor = torch.fft.irfft2(gain * torch.fft.rfft2(r, s=size), s=size)
+            return solved[..., :height, :width]
 
-        z = conjugate_gradients(system, y - self.forward(v), _ITERATIONS, nearly)
+        enough = 1e4 * torch.finfo(v.dtype).eps
+        z = conjugate_gradients(system, y - self.forward(v), _ITERATIONS, nearly, enough)
         return v + variance * self.adjoint(z)
 
-    def _transfer(self, x: Tensor) -> Tensor:
-        """k̂ for pictures of this size."""
-        height, width = x.shape[-2:]
-        rows, columns = (side // 2 for side in self.kernel.shape)
-        at_y = torch.arange(-rows, rows + 1, device=x.device) % height
-        at_x = torch.arange(-columns, columns + 1, device=x.device) % width
-        whole = torch.zeros(height, width, dtype=x.dtype, device=x.device)
-        whole.index_put_(
-            (at_y[:, None].expand(self.kernel.shape), at_x.expand(self.kernel.shape)),
-            self.kernel.to(x),
-            accumulate=True,
-        )
-        transfer: Tensor = torch.fft.rfft2(whole)
-        return transfer
+    def transfer(self, like: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """k̂ for pictures of a size, by default that of `like`, at which they go round."""
+        height, width = size or (like.shape[-2], like.shape[-1])
+        key = (height, width, like.dtype, like.device)
+        if key not in self._transfers:
+            rows, columns = (side // 2 for side in self.kernel.shape)
+            at_y = torch.arange(-rows, rows + 1, device=like.device) % height
+            at_x = torch.arange(-columns, columns + 1, device=like.device) % width
+            whole = torch.zeros(height, width, dtype=like.dtype, device=like.device)
+            whole.index_put_(
+                (at_y[:, None].expand(self.kernel.shape), at_x.expand(self.kernel.shape)),
+                self.kernel.to(like),
+                accumulate=True,
+            )
+            self._transfers[key] = torch.fft.rfft2(whole)
+        return self._transfers[key]
+
+    def _filtered(self, padded: Tensor, *, adjoint: bool = False) -> Tensor:
+        """Blurs, or the adjoint of it, what has a margin as wide as the kernel reaches."""
+        height, width = padded.shape[-2:]
+        size = _quick(height), _quick(width)
+        transfer = self.transfer(padded, size)
+        spectrum = torch.fft.rfft2(padded, s=size) * (transfer.conj() if adjoint else transfer)
+        filtered: Tensor = torch.fft.irfft2(spectrum, s=size)
+        return filtered[..., :height, :width]
+
+
+def _quick(length: int) -> int:
+    """The next length that Fourier transforms are quick at: no prime factor above 5."""
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 def gaussian_kernel(sigma: float) -> Tensor:
