@@ -78,7 +78,9 @@ def format_of_decoded(
 
 def _in_levels(x: Tensor, form: JpegFormat) -> Coefficients:
     """The coefficients of a corner of the picture on the 8-bit scale."""
-    corner = as_stored(x, form.orientation)[..., :_LOOKED_AT, :_LOOKED_AT]
+    stored = as_stored(x, form.orientation)
+    height, width = (min(side, _LOOKED_AT) // 32 * 32 or side for side in stored.shape[-2:])
+    corner = stored[..., :height, :width]  # of full blocks
     plain = JpegFormat(tuple(torch.ones_like(q) for q in form.tables), form.factors)
     return _steps_of_decoded(corner, Jpeg(plain, *corner.shape[-2:]))
 
