@@ -91,7 +91,9 @@ def test_without_jpeglib_it_is_told_from_the_pixels(
     exact = performed(path).samples
     monkeypatch.setitem(__import__("sys").modules, "jpeglib", None)
     assert read(path).coefficients() is None
-    torch.testing.assert_close(performed(path).samples, exact, rtol=0, atol=1e-6)
+    output = performed(path)
+    torch.testing.assert_close(output.samples, exact, rtol=0, atol=1e-6)
+    assert "differential-diffusion[jpeg]" in output.notes[0]
 
 
 @pytest.mark.parametrize("sampling", PILLOW)

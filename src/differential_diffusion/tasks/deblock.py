@@ -45,6 +45,10 @@ _DOUBTFUL = (
     "the pixels do not look decoded from such a JPEG file: give the quality that it was last saved "
     "with, and the picture as it was, neither cut nor resized"
 )
+_FROM_PIXELS = (
+    "the coefficients were told from the pixels: to read them exactly give the file, and install "
+    "the extra: pip install 'differential-diffusion[jpeg]'"
+)
 _FALL = 1.4
 """Mean squares of a photograph's coefficients fall as 1 / (u² + v²)^1.4."""
 
@@ -82,6 +86,7 @@ def stored(
         form = source.jpeg
         if (k := source.coefficients()) is not None:
             return form, k, notes
+        notes = (_FROM_PIXELS,)
     else:
         orientation = source.jpeg.orientation if isinstance(source.jpeg, JpegFormat) else 1
         told = format_of_decoded(as_stored(picture, orientation), request.quality, request.sampling)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .jpeg import SAMPLINGS, Coefficients, Jpeg, JpegFormat, as_stored
@@ -77,10 +78,18 @@ def format_of_decoded(
 
 
 def _in_levels(x: Tensor, form: JpegFormat) -> Coefficients:
-    """The coefficients of a corner of the picture on the 8-bit scale."""
-    corner = as_stored(x, form.orientation)[..., :_LOOKED_AT, :_LOOKED_AT]
+    """The coefficients of a corner of the picture on the 8-bit scale, 0 in blocks with clipping."""
+    stored = as_stored(x, form.orientation)
+    height, width = (min(side, _LOOKED_AT) // 32 * 32 or side for side in stored.shape[-2:])
+    corner = stored[..., :height, :width]  # of full blocks
     plain = JpegFormat(tuple(torch.ones_like(q) for q in form.tables), form.factors)
-    return _steps_of_decoded(corner, Jpeg(plain, *corner.shape[-2:]))
+    found = _steps_of_decoded(corner, Jpeg(plain, *corner.shape[-2:]))
+    clipped = (corner.abs() >= 1).double().amax(1, keepdim=True)
+    levels = []
+    for c, (down, across) in zip(found, form.factors, strict=True):
+        spoilt = F.max_pool2d(clipped, (8 * down, 8 * across), ceil_mode=True)[:, 0]
+        levels.append(c * (1 - spoilt[..., None, None]))
+    return tuple(levels)
 
 
 def _evidence(c: Tensor, q: Tensor) -> float:
