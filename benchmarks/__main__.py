@@ -9,7 +9,7 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ("denoise", "heterogeneous", "inpaint", "regions", "memory", "pipeline")
+NAMES = ("denoise", "heterogeneous", "inpaint", "restore", "regions", "memory", "pipeline")
 
 
 def main() -> int:

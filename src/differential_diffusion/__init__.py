@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         restore,
         upscale,
     )
+    from .engine import Anomaly, anomaly_map
     from .maps import StrengthMap
     from .models import load_model
 
@@ -36,11 +37,13 @@ __version__ = "0.1.0"
 """Version of the package, as in its distribution's metadata."""
 
 __all__ = [
+    "Anomaly",
     "InputError",
     "MissingExtraError",
     "Result",
     "StrengthMap",
     "__version__",
+    "anomaly_map",
     "demosaic",
     "denoise",
     "edit",
@@ -55,7 +58,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "Anomaly": ".engine",
     "Result": ".api",
+    "anomaly_map": ".engine",
     "demosaic": ".api",
     "denoise": ".api",
     "edit": ".api",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from differential_diffusion.cli.map import as_grey, build, described
+from differential_diffusion.cli.map import as_grey, build, described, sources
 from differential_diffusion.errors import InputError
 from differential_diffusion.maps import MAPS
 
@@ -29,8 +29,8 @@ def test_list_names_every_source_and_parameter(run: Command) -> None:
     assert done.exit_code == 0
     heads = {line.split(":")[0].split()[0]: k for k, line in enumerate(done.stdout.splitlines())
              if not line.startswith(" ")}  # fmt: skip
-    assert list(heads) == list(MAPS)
-    for name, source in MAPS.items():
+    assert list(heads) == [*MAPS, "anomaly"] == list(sources())
+    for name, source in sources().items():
         for key in set(inspect.signature(source).parameters) - {"height", "width", "image", "path"}:
             (line,) = [line for line in described(name, source)[1:] if line.split()[0] == key]
             assert line.partition(": ")[2].rstrip(), f"{name} does not say what {key} is"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import Images, Noise, Settings, number_or_file, with_settings
+from .common import Images, Invert, Noise, Settings, number_or_file, with_settings
 from .run import noise_level, run_task
 
 KnownNoise = Annotated[
@@ -46,8 +46,30 @@ def restore(
     images: Images,
     mode: Annotated[
         str,
-        typer.Option(help="'standard' mends noise and damage, 'light' noise alone."),
+        typer.Option(
+            help="'light' mends noise alone, 'standard' also damage, 'deep' also damage through "
+            "which the picture shows, in several passes."
+        ),
     ] = "standard",
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="'static' finds damage once, 'dynamic' again after each mending [default: dynamic "
+            "in mode deep, else static].",
+            show_default=False,
+        ),
+    ] = None,
+    strength: Annotated[
+        str,
+        typer.Option(
+            "--strength",
+            "--map",
+            "-s",
+            help="Where each pixel's strength comes from: 'adaptive' from the picture, 'uniform' "
+            "the same for all, or a number or grey picture of how much of the change each gets.",
+        ),
+    ] = "adaptive",
+    invert: Invert = False,
     noise: Noise = None,
     damage: Annotated[
         str | None,
@@ -60,7 +82,13 @@ def restore(
     settings: Settings,
 ) -> None:
     """Find noise, scratches, dust and missing patches in a photograph, and mend them."""
-    given = {"mode": mode} | noise_level(noise)
+    given: dict[str, Any] = {"mode": mode, "invert": invert} | noise_level(noise)
+    if control is not None:
+        given["control_mechanism"] = control
+    if strength not in ("adaptive", "uniform"):
+        given["pixel_strengths"] = number_or_file("--strength", strength)
+    else:
+        given["pixel_strengths"] = strength
     if damage not in (None, "auto"):
         given["damage"] = number_or_file("--damage", damage)
     run_task("restore", images, settings, given)

@@ -112,7 +112,7 @@ def add_hidden_damage(
 ) -> tuple[Picture, Mask]:
     """Scratches and dust that lighten or darken what they cover, some so little that they hide.
 
-        y = x + Σ ± c_i a_i,    ln c_i uniform,    a_i the share of the pixel that is covered
+        y = x + Σ ± c_i a_i,    c_i uniform,    a_i the share of the pixel that is covered
 
     Each has a contrast c_i and a sign of its own, the same in all channels; what lies beneath
     shows through. The shapes are those of `add_scratches` and `add_dust`.
@@ -120,7 +120,7 @@ def add_hidden_damage(
     Args:
         image: the picture.
         scratches, specks: how many of each.
-        contrast: range of the contrasts in 8-bit levels, which are drawn log-evenly from it.
+        contrast: range of the contrasts in 8-bit levels, which are drawn evenly from it.
         width: range of the scratches' widths in pixels.
         radius: range of the radii of the discs that specks are made of.
         seed: of all draws.
@@ -139,7 +139,7 @@ def add_hidden_damage(
     rng = np.random.default_rng(seed)
     added, mask = np.zeros((height, across)), np.zeros((height, across), bool)
     for index in range(scratches + specks):
-        level = math.exp(rng.uniform(math.log(contrast[0]), math.log(contrast[1])))
+        level = rng.uniform(*contrast)
         sign = 1 if rng.random() < 0.5 else -1
         one = (
             _scratch(height, across, width, rng)

@@ -12,14 +12,14 @@ with m the mean of |r_k| around, outliers cut, and g that of the prediction's gr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["LEVELS_8BIT", "Suspects", "anomaly", "standard_residuals", "suspects"]
+__all__ = ["LEVELS_8BIT", "Suspects", "anomaly", "pieces", "standard_residuals", "suspects"]
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -36,9 +36,10 @@ _FLOOR = 0.2
 _AROUND, _CUT_AROUND, _CUT = 8.0, 12.0, 2.0
 
 # Areas: deviations that their pixels reach, and that one of them at least does.
-_EXTENTS = ((1.6, 3.5), (2.2, 3.8), (3.2, 4.5))
+_EXTENTS = ((2.2, 3.8), (3.2, 4.5))
 _THICK = 9
 _SMALLEST = 5
+_NEAR, _EAGER = 17, 1.5
 
 
 def standard_residuals(image: Array, predictions: Sequence[Array]) -> Array:
@@ -100,11 +101,18 @@ class Suspects:
         return Suspects(new[self.labels], int(wanted.sum()), self.sign)
 
 
-def suspects(z: Array) -> list[Suspects]:
-    """Thin or small areas whose residuals stand out, at several extents and of both signs."""
-    return [
-        _areas(z, sign, reach, peak) for reach, peak in _EXTENTS for sign in (1, -1)
-    ]
+def suspects(z: Array, beside: Mask | None = None) -> list[Suspects]:
+    """Thin or small areas whose residuals stand out, at several extents and of both signs.
+
+    Args:
+        z: (levels,H,W), of `standard_residuals`.
+        beside: (H,W), damage that was found before, near which less will do.
+    """
+    if beside is not None and beside.any():
+        square = np.ones((_NEAR, _NEAR), np.uint8)
+        near = cv2.dilate(beside.astype(np.uint8), square) > 0
+        z = z * np.where(near, np.float32(_EAGER), np.float32(1))
+    return [_areas(z, sign, reach, peak) for reach, peak in _EXTENTS for sign in (1, -1)]
 
 
 def _areas(z: Array, sign: int, reach: float, peak: float) -> Suspects:
@@ -119,6 +127,17 @@ def _areas(z: Array, sign: int, reach: float, peak: float) -> Suspects:
     sizes = np.bincount(labels.ravel())[1:]
     every = Suspects(labels.astype(np.int32), count, sign)
     return every.chosen((peaks > peak) & (sizes >= _SMALLEST))
+
+
+def pieces(found: Mask, image: Array, filled: Array) -> list[Suspects]:
+    """The areas of what was found, those lighter than their filling apart from the darker."""
+    labels, count = ndimage.label(found, np.ones((3, 3)))
+    every = Suspects(labels.astype(np.int32), count, 1)
+    if not count:
+        return []
+    lighter = ndimage.mean((image - filled).mean(-1), labels, np.arange(1, count + 1)) > 0
+    darker = replace(every.chosen(~lighter), sign=-1)
+    return [areas for areas in (every.chosen(lighter), darker) if areas.count]
 
 
 def _spread(labels: Labels, size: int) -> Labels:
