@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from differential_diffusion import anomaly_map
 from differential_diffusion.cli.map import as_grey, build, described, sources
 from differential_diffusion.errors import InputError
 from differential_diffusion.maps import MAPS
@@ -189,3 +190,16 @@ def test_bad_command_lines_are_one_sentence(
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_anomaly_map_is_the_library_s(run: Command, folder: Path) -> None:
+    done = run("map", "anomaly", "photo.png", "-p", "black=1", "-p", "white=5", "-o", "map.png")
+    assert done.exit_code == 0, done.output
+    made = anomaly_map(folder / "photo.png", black=1, white=5).map
+    np.testing.assert_array_equal(pixels(folder / "map.png"), as_grey(made.array, 16))
+    for wrong, said in (("grey=1", "'grey' is no setting of 'anomaly': use black, white"),
+                        ("white=0.5", "give 0 <= black < white")):  # fmt: skip
+        done = run("map", "anomaly", "photo.png", "-p", wrong, "-o", "bad.png")
+        assert done.exit_code == 2
+        assert said in " ".join(done.output.split())
+    assert run("map", "anomaly", "--size", "9x9", "-o", "a.png").exit_code == 2

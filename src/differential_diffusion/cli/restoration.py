@@ -51,17 +51,20 @@ def restore(
             "which the picture shows, in several passes."
         ),
     ] = "standard",
-    control: Annotated[
+    control_mechanism: Annotated[
         str | None,
         typer.Option(
+            "--control-mechanism",
+            "--control",
             help="'static' finds damage once, 'dynamic' again after each mending [default: dynamic "
             "in mode deep, else static].",
             show_default=False,
         ),
     ] = None,
-    strength: Annotated[
+    pixel_strengths: Annotated[
         str,
         typer.Option(
+            "--pixel-strengths",
             "--strength",
             "--map",
             "-s",
@@ -83,12 +86,12 @@ def restore(
 ) -> None:
     """Find noise, scratches, dust and missing patches in a photograph, and mend them."""
     given: dict[str, Any] = {"mode": mode, "invert": invert} | noise_level(noise)
-    if control is not None:
-        given["control_mechanism"] = control
-    if strength not in ("adaptive", "uniform"):
-        given["pixel_strengths"] = number_or_file("--strength", strength)
-    else:
-        given["pixel_strengths"] = strength
+    if control_mechanism is not None:
+        given["control_mechanism"] = control_mechanism
+    own = pixel_strengths not in ("adaptive", "uniform")
+    given["pixel_strengths"] = (
+        number_or_file("--strength", pixel_strengths) if own else pixel_strengths
+    )
     if damage not in (None, "auto"):
         given["damage"] = number_or_file("--damage", damage)
     run_task("restore", images, settings, given)

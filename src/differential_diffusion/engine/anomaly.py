@@ -57,8 +57,12 @@ def anomaly_map(
 
     Args:
         image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
-        black, white: deviations at which the map's strength is 0, and 1.
-        model, config, device, precision: see `load_model`; a model of pixels.
+        black: deviations up to which the map's strength is 0.
+        white: deviations from which on it is 1.
+        model: a reference, see `load_model`, or a loaded model; of pixels.
+        config: what belongs to a model that is a single file.
+        device: where to compute, chosen automatically by default.
+        precision: "fp32", "bf16" or "auto".
         tile: largest side in pixels of a piece given to the network at once.
 
     Raises:
