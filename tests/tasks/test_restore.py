@@ -20,7 +20,7 @@ from differential_diffusion.maps._unexplained import anomaly, standard_residuals
 from differential_diffusion.schema import RestoreRequest, build
 from differential_diffusion.tasks import TaskInput, TaskOutput
 from differential_diffusion.tasks.restore import MOST_LOOKS, restore
-from differential_diffusion.tasks.unexplained import anomalies, hidden_damage
+from differential_diffusion.tasks.unexplained import anomalies, hidden_damage, noise_removed
 
 SIZE = (72, 96)
 RNG = np.random.default_rng(0)
@@ -253,3 +253,13 @@ def test_the_anomaly_map_of_a_photograph_is_calibrated_and_shows_the_odd_one_out
     np.testing.assert_allclose(marked.map.array, expected, atol=1e-6)
     with pytest.raises(InputError, match="black < white"):
         dd.anomaly_map(clean, black=5, white=3)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_noise_that_is_there_is_taken_away_and_noise_that_is_not_is_not(grey: bool) -> None:
+    rng = np.random.default_rng(3)
+    smooth = np.repeat(TEXTURE[..., None], 3, 2).astype(np.float32)
+    noise = rng.normal(0, 0.1, (*SIZE, 1 if grey else 3)).astype(np.float32)
+    level = torch.full((1, 1, *SIZE), 0.1)
+    assert noise_removed(source(smooth + noise, grey=grey), level, Smoother()) > 0.85
+    assert noise_removed(source(smooth + noise / 5, grey=grey), level, Smoother()) < 0.4

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.ladder import sigma_to_strength
 from ..core.plan import Plan, Run
 from ..maps.damage import find_damage
+from ..maps.noise import NoiseKind
 from ..schema import RestoreRequest, is_auto
 from .base import (
     Task,
@@ -24,10 +25,13 @@ from .base import (
     plan_options,
     strength_tensor,
 )
-from .unexplained import confirmed, hidden_damage
+from .unexplained import confirmed, hidden_damage, noise_removed
 
 NOISE_FLOOR_8BIT = 1.5
 """Estimated noise below this is taken for none, so that clean areas stay as they are."""
+
+LEAST_REMOVED = 0.65
+"""Share of a camera's estimated noise that the model must take away for it to be believed."""
 
 MOST_LOOKS = 3
 """How often "deep" looks for what the model cannot explain, if it keeps finding something."""
@@ -84,10 +88,11 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
 
 def _find(request: RestoreRequest, source: TaskInput, run: Run) -> tuple[_Found, int]:
     """Noise and damage, and how often the model was asked what it cannot explain."""
-    noise = _noise(request, source)
+    kind = _noise_kind(request, source, run)
+    noise = _noise(request, source, kind)
     damage = _damage(request, source, noise, run)
     found = _Found(noise, damage, torch.zeros(1, 1, *source.size))
-    found = replace(found, noise=_noise_beside(request, source, found))
+    found = replace(found, noise=_noise_beside(request, source, found, kind))
     if request.mode == "light" or not is_auto(request.damage):
         return found, 0
     deep, dynamic = request.mode == "deep", request.is_dynamic
@@ -108,7 +113,7 @@ def _find(request: RestoreRequest, source: TaskInput, run: Run) -> tuple[_Found,
             return found, look + 1
         # What a mending left of an area's offset adds to what it took away.
         found = replace(found, hidden=found.hidden + seen)
-        found = replace(found, noise=_noise_beside(request, source, found))
+        found = replace(found, noise=_noise_beside(request, source, found, kind))
     return found, most
 
 
@@ -150,21 +155,35 @@ def _in_part(request: RestoreRequest, source: TaskInput, output: TaskOutput) -> 
     )
 
 
-def _noise(request: RestoreRequest, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
+def _noise_kind(request: RestoreRequest, source: TaskInput, run: Run) -> NoiseKind:
+    """The kind of noise to estimate: white alone, where the model does not find a camera's."""
+    if not is_auto(request.noise_level_8bit):
+        return "auto"
+    noise = _noise(request, source, "auto")
+    if not bool((noise > 0).any()) or torch.equal(noise, _noise(request, source, "white")):
+        return "auto"
+    return "auto" if noise_removed(source, noise, run) >= LEAST_REMOVED else "white"
+
+
+def _noise(
+    request: RestoreRequest, source: TaskInput, kind: NoiseKind, ignore: Tensor | None = None
+) -> Tensor:
     """The noise map, where estimates below the floor count as none."""
-    noise = noise_tensor(request.noise_level_8bit, source, ignore)
+    noise = noise_tensor(request.noise_level_8bit, source, ignore, kind)
     if is_auto(request.noise_level_8bit):
         noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
     return noise
 
 
-def _noise_beside(request: RestoreRequest, source: TaskInput, found: _Found) -> Tensor:
+def _noise_beside(
+    request: RestoreRequest, source: TaskInput, found: _Found, kind: NoiseKind
+) -> Tensor:
     """The noise map again, since damage looks like noise: estimated without it, or continued."""
     damaged = (found.damage > 0) | (found.hidden > 0)
     if not bool(damaged.any()):
         return found.noise
     if is_auto(request.noise_level_8bit):
-        return _noise(request, source, ignore=damaged)
+        return _noise(request, source, kind, ignore=damaged)
     if found.noise.shape == damaged.shape:
         return _continue_into(found.noise, damaged)
     return found.noise

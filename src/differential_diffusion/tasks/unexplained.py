@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,9 +12,11 @@ from torch import Tensor
 from ..core.plan import Plan, Run
 from ..maps._suspicion import hidden, offsets, opaque
 from ..maps._unexplained import LEVELS_8BIT, anomaly, pieces, standard_residuals, suspects
-from .base import denoise_plan
+from .base import TaskInput, colour_noise, denoise_plan
 
-__all__ = ["anomalies", "confirmed", "hidden_damage"]
+__all__ = ["anomalies", "confirmed", "hidden_damage", "noise_removed"]
+
+_MIDDLE = 512
 
 Array = NDArray[np.float32]
 
@@ -91,6 +95,34 @@ def confirmed(found: Tensor, image: Tensor, noise: Tensor, run: Run, *, grey: bo
     for areas in pieces(looked, pixels, filled):
         kept |= areas.chosen(opaque(areas, pixels, filled)).labels > 0
     return torch.from_numpy(kept)[None, None]
+
+
+def noise_removed(source: TaskInput, noise: Tensor, run: Run) -> float:
+    """How much of the noise that was estimated the model takes away.
+
+        ρ = rms(x - D(x, σ)) / rms(σ)
+
+    It is near 1 for noise, at least 0.7 for a camera's, whose high frequencies are gone, and
+    little for texture that an estimate took for noise: the model knows texture.
+
+    Args:
+        source: the picture; the middle of a large one is looked at.
+        noise: σ, (1,1,H,W) or (1,1,1,1), not 0 everywhere.
+        run: a model, which is run once.
+    """
+    rows, columns = (
+        slice(max(0, side - _MIDDLE) // 2, (side + min(side, _MIDDLE) + 1) // 2)
+        for side in source.size
+    )
+    part = replace(source, image=source.image[..., rows, columns])
+    level = noise if noise.shape[-1] == 1 else noise[..., rows, columns]
+    if not bool((level > 0).any()):
+        return 1.0
+    image, told = colour_noise(part, level, 0)
+    residual = image - run(denoise_plan(image, told, 0))
+    if source.grey:
+        residual = residual.mean(1, keepdim=True)
+    return float((residual.square().mean() / level.square().mean()).sqrt())
 
 
 def _pixels(image: Tensor, *, grey: bool) -> Array:
