@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         restore,
         upscale,
     )
+    from .engine import Anomaly, anomaly_map
     from .maps import StrengthMap
     from .models import load_model
 
@@ -40,11 +41,13 @@ __version__ = "0.1.0"
 """Version of the package, as in its distribution's metadata."""
 
 __all__ = [
+    "Anomaly",
     "InputError",
     "MissingExtraError",
     "Result",
     "StrengthMap",
     "__version__",
+    "anomaly_map",
     "colorize",
     "deblock",
     "deblur",
@@ -63,10 +66,12 @@ __all__ = [
 ]
 
 _HOME = {
+    "Anomaly": ".engine",
     "Result": ".api",
     "colorize": ".api",
     "deblock": ".api",
     "deblur": ".api",
+    "anomaly_map": ".engine",
     "demosaic": ".api",
     "denoise": ".api",
     "edit": ".api",

@@ -229,8 +229,10 @@ def restore(
     Args:
         image: a path, PIL image, numpy array (H,W[,C]) or tensor (C,H,W).
         mode: "light" removes noise; "standard" also fills scratches, dust, dead pixels and
-            missing patches.
+            missing patches; "deep" also mends damage through which the picture shows, and repeats
+            finding and mending until nothing new is found.
         on_step, on_progress, settings: as in `edit`; fields of `RestoreRequest`:
+            `control_mechanism` and `pixel_strengths` say where the maps come from;
             `noise_level_8bit` and `damage` replace what would be found.
 
     Raises:

@@ -217,19 +217,49 @@ class DenoiseRequest(Request):
 class RestoreRequest(Request):
     """Find noise and damage in the picture and mend both.
 
-    Modes: "light" removes noise alone; "standard" also finds and fills scratches, dust, dead
-    pixels and missing patches. `noise_level_8bit` and `damage` replace what would be found. A
-    filling in few steps leans towards the mean: it errs less and catches the eye less than one in
-    many, which has more texture.
+    A filling in few steps leans towards the mean: it errs less and catches the eye less than one
+    in many, which has more texture.
+
+    Attributes:
+        mode: "light" removes noise alone; "standard" also finds and fills scratches, dust, dead
+            pixels and missing patches, in one pass; "deep" also finds damage through which the
+            picture shows, as what the model cannot explain, and repeats finding and mending until
+            nothing new is found, three times at most.
+        control_mechanism: whether the map of what is to change is made once, from the picture as
+            it is ("static"), or again after each mending from what the model cannot explain then
+            ("dynamic"), once in "standard". By default dynamic in "deep" and static elsewhere.
+            "light", and damage that is given, leave nothing to look for.
+        pixel_strengths: where each pixel's strength comes from: "adaptive" from the picture, its
+            own level of noise and of hidden damage; "uniform" tells one level of noise, the root
+            mean square, everywhere, and fills all damage alike; or a map of how much of the
+            change each pixel gets, 1 all, 0 none, bit for bit.
+        invert: read that map as white = keep.
+        noise_level_8bit: σ of the noise in place of an estimate.
+        damage: a map of the damage in place of what would be found.
     """
 
     task: Literal["restore"] = "restore"
     steps: int = Field(4, ge=1, le=MAX_STEPS)
-    mode: Literal["light", "standard"] = "standard"
+    mode: Literal["light", "standard", "deep"] = "standard"
+    control_mechanism: Literal["static", "dynamic"] | None = None
+    pixel_strengths: MapLike = "adaptive"
+    invert: bool = False
     noise_level_8bit: Any = "auto"
     damage: MapLike = "auto"
 
-    external: ClassVar[tuple[str, ...]] = ("image", "model", "noise_level_8bit", "damage")
+    external: ClassVar[tuple[str, ...]] = (
+        "image",
+        "model",
+        "pixel_strengths",
+        "noise_level_8bit",
+        "damage",
+    )
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the map is made again after a mending."""
+        chosen = self.control_mechanism or ("dynamic" if self.mode == "deep" else "static")
+        return chosen == "dynamic"
 
     @model_validator(mode="after")
     def _check_damage(self) -> RestoreRequest:

@@ -44,6 +44,9 @@ class Settings(TypedDict, total=False):
 class RestoreSettings(Settings, total=False):
     """What `restore` takes, see `schema.RestoreRequest`."""
 
+    control_mechanism: Literal["static", "dynamic"] | None
+    pixel_strengths: Any
+    invert: bool
     noise_level_8bit: Any
     damage: Any
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from differential_diffusion.cli.map import as_grey, build, described
+from differential_diffusion import anomaly_map
+from differential_diffusion.cli.map import as_grey, build, described, sources
 from differential_diffusion.errors import InputError
 from differential_diffusion.maps import MAPS
 
@@ -29,8 +30,8 @@ def test_list_names_every_source_and_parameter(run: Command) -> None:
     assert done.exit_code == 0
     heads = {line.split(":")[0].split()[0]: k for k, line in enumerate(done.stdout.splitlines())
              if not line.startswith(" ")}  # fmt: skip
-    assert list(heads) == list(MAPS)
-    for name, source in MAPS.items():
+    assert list(heads) == [*MAPS, "anomaly"] == list(sources())
+    for name, source in sources().items():
         for key in set(inspect.signature(source).parameters) - {"height", "width", "image", "path"}:
             (line,) = [line for line in described(name, source)[1:] if line.split()[0] == key]
             assert line.partition(": ")[2].rstrip(), f"{name} does not say what {key} is"
@@ -189,3 +190,16 @@ def test_bad_command_lines_are_one_sentence(
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_anomaly_map_is_the_library_s(run: Command, folder: Path) -> None:
+    done = run("map", "anomaly", "photo.png", "-p", "black=1", "-p", "white=5", "-o", "map.png")
+    assert done.exit_code == 0, done.output
+    made = anomaly_map(folder / "photo.png", black=1, white=5).map
+    np.testing.assert_array_equal(pixels(folder / "map.png"), as_grey(made.array, 16))
+    for wrong, said in (("grey=1", "'grey' is no setting of 'anomaly': use black, white"),
+                        ("white=0.5", "give 0 <= black < white")):  # fmt: skip
+        done = run("map", "anomaly", "photo.png", "-p", wrong, "-o", "bad.png")
+        assert done.exit_code == 2
+        assert said in " ".join(done.output.split())
+    assert run("map", "anomaly", "--size", "9x9", "-o", "a.png").exit_code == 2

@@ -100,6 +100,14 @@ def test_restore_modes(run: Command, folder: Path) -> None:
     assert light.exit_code == 0, light.output
     assert (pixels(folder / "photo.png") != pixels(folder / "a.png")).any()
     np.testing.assert_array_equal(pixels(folder / "photo.png"), pixels(folder / "b.png"))
+    deep = ("--mode", "deep", "--control", "static", "--strength", "mask.png", "--noise", "20")
+    assert run("restore", "photo.png", *deep, "-o", "c.png").exit_code == 0
+    kept = pixels(folder / "mask.png") == 0
+    made = pixels(folder / "c.png")
+    np.testing.assert_array_equal(made[kept], pixels(folder / "photo.png")[kept])
+    assert (made[~kept] != pixels(folder / "photo.png")[~kept]).any()
+    assert run("restore", "photo.png", "--strength", "uniform", "-o", "d.png").exit_code == 0
+    assert run("restore", "photo.png", "--control", "wild", "-o", "e.png").exit_code == 2
 
 
 def test_a_task_by_name_is_what_its_own_command_makes(run: Command, folder: Path) -> None:

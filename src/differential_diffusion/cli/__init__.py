@@ -84,6 +84,7 @@ app.command(
     epilog=_examples(
         "diffdiff restore old-photo.jpg -o mended.png --preview sheet.png",
         "diffdiff restore scans/ --mode light -o mended",
+        "diffdiff restore old-photo.jpg --mode deep --strength keep-faces.png -o mended.png",
         "diffdiff restore scan.png --damage scratches.png --noise 12",
     )
 )(restore)
@@ -150,6 +151,7 @@ app.command(
         "diffdiff map --list",
         "diffdiff map linear photo.jpg -o map.png --preview sheet.png",
         "diffdiff map damage scan.png -o scratches.png --feather 2",
+        "diffdiff map anomaly part.png -o unexplained.png --preview sheet.png",
     ),
 )(make)
 app.command(

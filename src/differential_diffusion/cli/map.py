@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # What a source asks for by the name of a parameter and the command line says elsewhere.
 _SIZE, _PICTURE, _FILE = {"height", "width"}, "image", "path"
+_ANOMALY = "anomaly"
 
 _Param = Annotated[
     list[str] | None,
@@ -81,14 +82,13 @@ def make(
     ] = False,
 ) -> None:
     """Make a strength map: black (0) keeps a pixel, white (1) lets it change completely."""
-    from ..maps import MAPS
-
+    known = sources()
     if list_sources:
-        typer.echo("\n".join(line for name in MAPS for line in described(name, MAPS[name])))
+        typer.echo("\n".join(line for name in known for line in described(name, known[name])))
         return
-    if source is None or source not in MAPS:
+    if source is None or source not in known:
         named = "no source was named" if source is None else f"'{source}' is no source of maps"
-        raise InputError(f"{named}: use {', '.join(MAPS)}; --list describes them.")
+        raise InputError(f"{named}: use {', '.join(known)}; --list describes them.")
     if output is None:
         raise InputError("no output was named: add -o map.png.")
     if bits not in (8, 16):
@@ -115,6 +115,14 @@ def make(
         report.record(*work(None))
 
 
+def sources() -> dict[str, Callable[..., Any]]:
+    """The sources of maps by name: those of `maps.MAPS`, and what needs a model of ours."""
+    from ..engine import anomaly_map
+    from ..maps import MAPS
+
+    return {**MAPS, _ANOMALY: anomaly_map}
+
+
 def build(
     name: str, image: str | None, size: str | None, settings: Mapping[str, Any]
 ) -> tuple[StrengthMap, Picture | None]:
@@ -126,9 +134,10 @@ def build(
     import numpy as np
 
     from ..images import read
-    from ..maps import MAPS, make_map
+    from ..maps import make_map
 
-    wanted, settings = inspect.signature(MAPS[name]).parameters, dict(settings)
+    source = sources()[name]
+    wanted, settings = inspect.signature(source).parameters, dict(settings)
     if _FILE in wanted:  # a map that is a file is its own picture
         image = image or settings.get(_FILE)
         settings = {_FILE: image} | settings
@@ -139,11 +148,21 @@ def build(
         np.zeros((*_height_width(size), 1), np.float32) if picture is None else _pixels(picture)
     )
     try:
+        if name == _ANOMALY:
+            _check_settings(name, settings, wanted)
+            return source(image, **settings).map, picture
         return make_map(name, pixels, settings), picture
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"the source '{name}' cannot use its settings ({error}).") from error
+
+
+def _check_settings(name: str, settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for key in settings:
+        if key not in wanted or key == _PICTURE:
+            known = ", ".join(other for other in wanted if other != _PICTURE)
+            raise InputError(f"'{key}' is no setting of '{name}': use {known}.")
 
 
 def as_grey(strength: NDArray[np.float32], bits: int) -> NDArray[Any]:

@@ -56,8 +56,33 @@ def restore(
     images: Images,
     mode: Annotated[
         str,
-        typer.Option(help="'standard' mends noise and damage, 'light' noise alone."),
+        typer.Option(
+            help="'light' mends noise alone, 'standard' also damage, 'deep' also damage through "
+            "which the picture shows, in several passes."
+        ),
     ] = "standard",
+    control_mechanism: Annotated[
+        str | None,
+        typer.Option(
+            "--control-mechanism",
+            "--control",
+            help="'static' finds damage once, 'dynamic' again after each mending [default: dynamic "
+            "in mode deep, else static].",
+            show_default=False,
+        ),
+    ] = None,
+    pixel_strengths: Annotated[
+        str,
+        typer.Option(
+            "--pixel-strengths",
+            "--strength",
+            "--map",
+            "-s",
+            help="Where each pixel's strength comes from: 'adaptive' from the picture, 'uniform' "
+            "the same for all, or a number or grey picture of how much of the change each gets.",
+        ),
+    ] = "adaptive",
+    invert: Invert = False,
     noise: Noise = None,
     damage: Annotated[
         str | None,
@@ -70,7 +95,13 @@ def restore(
     settings: Settings,
 ) -> None:
     """Find noise, scratches, dust and missing patches in a photograph, and mend them."""
-    given = {"mode": mode} | noise_level(noise)
+    given: dict[str, Any] = {"mode": mode, "invert": invert} | noise_level(noise)
+    if control_mechanism is not None:
+        given["control_mechanism"] = control_mechanism
+    own = pixel_strengths not in ("adaptive", "uniform")
+    given["pixel_strengths"] = (
+        number_or_file("--strength", pixel_strengths) if own else pixel_strengths
+    )
     if damage not in (None, "auto"):
         given["damage"] = number_or_file("--damage", damage)
     run_task("restore", images, settings, given)

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 
-__all__ = ["COLOURS", "add_dead_pixels", "add_dust", "add_missing_patch", "add_scratches"]
+__all__ = [
+    "COLOURS",
+    "add_dead_pixels",
+    "add_dust",
+    "add_hidden_damage",
+    "add_missing_patch",
+    "add_scratches",
+]
 
 Picture = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -54,17 +61,9 @@ def add_scratches(
     if not 0 < width[0] <= width[1]:
         raise InputError(f"width is {width}: give a range (smallest, largest) in pixels.")
     rng = np.random.default_rng(seed)
-    side = max(height, across)
     cover: list[tuple[Array, str]] = []
     for index in range(count):
-        middle = rng.uniform(0.1, 0.9, 2) * (across, height)
-        angle, length = rng.uniform(0, math.pi), rng.uniform(0.3, 0.8) * side
-        along = np.array([math.cos(angle), math.sin(angle)])
-        bend = rng.uniform(-0.12, 0.12) * length * np.array([-along[1], along[0]])
-        t = np.linspace(-1, 1, 48)[:, None]
-        line = middle + t * along * length / 2 + (t**2 - 0.5) * bend
-        thick = rng.uniform(*width)
-        cover.append((_line(height, across, line, thick), colours[index % len(colours)]))
+        cover.append((_scratch(height, across, width, rng), colours[index % len(colours)]))
     return _painted(image, cover)
 
 
@@ -97,14 +96,66 @@ def add_dust(
     rng = np.random.default_rng(seed)
     cover: list[tuple[Array, str]] = []
     for index in range(count):
-        centre = rng.uniform(0, 1, 2) * (across, height)
-        speck = np.zeros((height, across), np.float32)
-        for _ in range(rng.integers(2, 4)):
-            size = rng.uniform(*radius)
-            point = centre + rng.normal(0, size / 2, 2)
-            np.maximum(speck, _line(height, across, point[None], 2 * size), out=speck)
-        cover.append((speck, colours[index % len(colours)]))
+        cover.append((_speck(height, across, radius, rng), colours[index % len(colours)]))
     return _painted(image, cover)
+
+
+def add_hidden_damage(
+    image: Picture,
+    *,
+    scratches: int = 6,
+    specks: int = 30,
+    contrast: tuple[float, float] = (5.0, 60.0),
+    width: tuple[float, float] = (1.0, 3.0),
+    radius: tuple[float, float] = (0.8, 3.0),
+    seed: int,
+) -> tuple[Picture, Mask]:
+    """Scratches and dust that lighten or darken what they cover, some so little that they hide.
+
+        y = x + Σ ± c_i a_i,    c_i uniform,    a_i the share of the pixel that is covered
+
+    Each has a contrast c_i and a sign of its own, the same in all channels; what lies beneath
+    shows through. The shapes are those of `add_scratches` and `add_dust`.
+
+    Args:
+        image: the picture.
+        scratches, specks: how many of each.
+        contrast: range of the contrasts in 8-bit levels, which are drawn evenly from it.
+        width: range of the scratches' widths in pixels.
+        radius: range of the radii of the discs that specks are made of.
+        seed: of all draws.
+
+    Returns:
+        The damaged picture, clipped to the range (and rounded, if it is uint8), and the mask (H,W)
+        of the pixels that are covered, also in part.
+
+    Raises:
+        InputError: a bad picture, or a range out of order.
+    """
+    height, across = _size(image)
+    for name, span in (("contrast", contrast), ("width", width), ("radius", radius)):
+        if not 0 < span[0] <= span[1]:
+            raise InputError(f"{name} is {span}: give a range (smallest, largest) above 0.")
+    rng = np.random.default_rng(seed)
+    added, mask = np.zeros((height, across)), np.zeros((height, across), bool)
+    for index in range(scratches + specks):
+        level = rng.uniform(*contrast)
+        sign = 1 if rng.random() < 0.5 else -1
+        one = (
+            _scratch(height, across, width, rng)
+            if index < scratches
+            else _speck(height, across, radius, rng)
+        )
+        added += sign * level * one
+        mask |= one > 0
+    low, high = _limits(image)
+    unit = 1.0 if image.dtype == np.uint8 else 1 / 127.5
+    moved = image + unit * added.reshape(height, across, *[1] * (image.ndim - 2))
+    moved = np.clip(moved, low, high)
+    if image.dtype == np.uint8:
+        moved = np.rint(moved)
+    inside = mask.reshape(height, across, *[1] * (image.ndim - 2))
+    return np.where(inside, moved, image).astype(image.dtype), mask
 
 
 def add_dead_pixels(image: Picture, *, fraction: float = 5e-4, seed: int) -> tuple[Picture, Mask]:
@@ -185,6 +236,32 @@ def add_missing_patch(
         raise InputError(f"shape is {shape!r}: give 'rectangle' or 'corner'.")
     damaged, _ = _painted(image, [(mask.astype(np.float32), colour)])
     return damaged, np.ascontiguousarray(mask)
+
+
+def _scratch(
+    height: int, across: int, width: tuple[float, float], rng: np.random.Generator
+) -> Array:
+    """How much of each pixel a long, slightly curved line covers."""
+    middle = rng.uniform(0.1, 0.9, 2) * (across, height)
+    angle, length = rng.uniform(0, math.pi), rng.uniform(0.3, 0.8) * max(height, across)
+    along = np.array([math.cos(angle), math.sin(angle)])
+    bend = rng.uniform(-0.12, 0.12) * length * np.array([-along[1], along[0]])
+    t = np.linspace(-1, 1, 48)[:, None]
+    line = middle + t * along * length / 2 + (t**2 - 0.5) * bend
+    return _line(height, across, line, rng.uniform(*width))
+
+
+def _speck(
+    height: int, across: int, radius: tuple[float, float], rng: np.random.Generator
+) -> Array:
+    """How much of each pixel two or three overlapping discs cover."""
+    centre = rng.uniform(0, 1, 2) * (across, height)
+    speck = np.zeros((height, across), np.float32)
+    for _ in range(rng.integers(2, 4)):
+        size = rng.uniform(*radius)
+        point = centre + rng.normal(0, size / 2, 2)
+        np.maximum(speck, _line(height, across, point[None], 2 * size), out=speck)
+    return speck
 
 
 def _size(image: Picture) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The engine: requests in, results out; regions, tiles and batches on the way."""
 
+from .anomaly import Anomaly, anomaly_map
 from .batch import execute_batch
 from .executor import Progress, execute
 from .fan import fan_out
@@ -8,9 +9,11 @@ from .result import Result
 from .run import run_plan
 
 __all__ = [
+    "Anomaly",
     "Progress",
     "RegionalDenoiser",
     "Result",
+    "anomaly_map",
     "execute",
     "execute_batch",
     "fan_out",

@@ -19,7 +19,7 @@ from ..core.plan import Plan, Run
 from ..core.solvers import SOLVERS
 from ..errors import InputError
 from ..maps import StrengthMap, from_file, from_image, make_map
-from ..maps.noise import estimate_noise
+from ..maps.noise import NoiseKind, estimate_noise
 from ..schema import MapSpec, PromptedRequest, Request, is_auto
 
 _CHROMA_STREAM = 3
@@ -114,12 +114,14 @@ def in_part(source: TaskInput, mended: Tensor, strength: Tensor) -> Tensor:
     return torch.where(strength > 0, torch.lerp(source.image, mended, strength), source.image)
 
 
-def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
+def noise_tensor(
+    value: Any, source: TaskInput, ignore: Tensor | None = None, kind: NoiseKind = "auto"
+) -> Tensor:
     """σ on [-1,1] from a level on the 8-bit scale: number, map (H,W), image file, or "auto".
 
     The full range of a file's grey levels, whatever its type, stands for 0 to 255. Pixels of
-    `ignore`, (1,1,H,W) bool, such as damage, do not count in an estimate. Returns (1,1,1,1) for
-    a number, else (1,1,H,W).
+    `ignore`, (1,1,H,W) bool, such as damage, do not count in an estimate, which is of `kind`, see
+    `estimate_noise`. Returns (1,1,1,1) for a number, else (1,1,H,W).
 
     Raises:
         InputError: for a negative, non-finite or wrongly sized level.
@@ -127,7 +129,7 @@ def noise_tensor(value: Any, source: TaskInput, ignore: Tensor | None = None) ->
     if is_auto(value):
         pixels = channels_last_pixels(source)
         left_out = None if ignore is None else ignore[0, 0].numpy()
-        sigma = estimate_noise(pixels, ignore=left_out)
+        sigma = estimate_noise(pixels, kind=kind, ignore=left_out)
         return torch.from_numpy(sigma)[None, None].float()
     if isinstance(value, str | Path) and not Path(value).expanduser().exists():
         raise InputError(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from ..core.ladder import sigma_to_strength
 from ..core.plan import Plan, Run
 from ..maps.damage import find_damage
+from ..maps.noise import NoiseKind
 from ..schema import RestoreRequest, is_auto
 from .base import (
     Task,
@@ -16,13 +20,41 @@ from .base import (
     channels_last_pixels,
     denoise_plan,
     draw,
+    in_part,
     noise_tensor,
     plan_options,
     strength_tensor,
 )
+from .unexplained import confirmed, hidden_damage, noise_removed
 
 NOISE_FLOOR_8BIT = 1.5
 """Estimated noise below this is taken for none, so that clean areas stay as they are."""
+
+LEAST_REMOVED = 0.65
+"""Share of a camera's estimated noise that the model must take away for it to be believed."""
+
+MOST_LOOKS = 3
+"""How often "deep" looks for what the model cannot explain, if it keeps finding something."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is to be mended.
+
+    Attributes:
+        noise: σ, (1,1,H,W) or (1,1,1,1).
+        damage: strength in [0,1] of damage that leaves nothing of the picture, (1,1,H,W).
+        hidden: σ that stands for damage through which the picture shows, (1,1,H,W).
+    """
+
+    noise: Tensor
+    damage: Tensor
+    hidden: Tensor
+
+    @property
+    def told(self) -> Tensor:
+        """The noise level that the model is told, damage included."""
+        return torch.where(self.hidden > 0, torch.hypot(self.hidden, self.noise), self.noise)
 
 
 def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
@@ -31,14 +63,9 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     The second pass takes the posterior mean, which has the least error; the filling of the
     first is a sample, which looks like the picture.
     """
-    noise = _noise(request, source)
-    damage = _damage(request, source, noise)
-    if bool((damage > 0).any()):
-        # Damage looks like noise: estimate again without it, or continue a given map into it.
-        if is_auto(request.noise_level_8bit):
-            noise = _noise(request, source, ignore=damage > 0)
-        elif noise.shape == damage.shape:
-            noise = _continue_into(noise, damage > 0)
+    found, looks = _find(request, source, run)
+    found = _levelled(request, found)
+    noise, damage = found.told, found.damage
 
     def fill_and_denoise(plan: Plan) -> Tensor:
         """Samples of the filling, each then denoised where its noise is still."""
@@ -54,18 +81,115 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     keep = (damage == 0) & ~still
     touched = torch.maximum(damage, still.float())
     spread = not bool(still.any())  # the second pass takes a mean
-    return TaskOutput(samples, keep, touched, noise, damage, _notes(damage, noise), spread)
+    shown = torch.maximum(damage, sigma_to_strength(found.hidden))
+    output = TaskOutput(samples, keep, touched, found.noise, shown, _notes(found, looks), spread)
+    return _in_part(request, source, output)
 
 
-def _noise(request: RestoreRequest, source: TaskInput, ignore: Tensor | None = None) -> Tensor:
+def _find(request: RestoreRequest, source: TaskInput, run: Run) -> tuple[_Found, int]:
+    """Noise and damage, and how often the model was asked what it cannot explain."""
+    kind = _noise_kind(request, source, run)
+    noise = _noise(request, source, kind)
+    damage = _damage(request, source, noise, run)
+    found = _Found(noise, damage, torch.zeros(1, 1, *source.size))
+    found = replace(found, noise=_noise_beside(request, source, found, kind))
+    if request.mode == "light" or not is_auto(request.damage):
+        return found, 0
+    deep, dynamic = request.mode == "deep", request.is_dynamic
+    at_first = int(deep)
+    most = at_first + (MOST_LOOKS - at_first if deep else 1) * dynamic
+    for look in range(most):
+        # The first map is of the picture as it is, later ones of what was made of it.
+        image = source.image if look < at_first else _mended(source, found, run)
+        seen = hidden_damage(
+            image,
+            found.noise,
+            run,
+            grey=source.grey,
+            known=found.damage > 0,
+            beside=found.hidden > 0 if look else None,
+        )
+        if not bool((seen > 0).any()):
+            return found, look + 1
+        # What a mending left of an area's offset adds to what it took away.
+        found = replace(found, hidden=found.hidden + seen)
+        found = replace(found, noise=_noise_beside(request, source, found, kind))
+    return found, most
+
+
+def _mended(source: TaskInput, found: _Found, run: Run) -> Tensor:
+    """The picture without what was found so far, its noise still there; fillings in one step."""
+    image = source.image
+    hole, hidden = found.damage > 0, found.hidden > 0
+    still = torch.where(hole, 0.0, found.noise)
+    if bool(hole.any()):
+        image = run(Plan(image, found.damage, noise=found.noise, target=still, steps=1))
+    if not bool(hidden.any()):
+        return image
+    told = torch.where(hidden & ~hole, found.told, 0.0)
+    return torch.where(told > 0, run(denoise_plan(image, told, 0)), image)
+
+
+def _levelled(request: RestoreRequest, found: _Found) -> _Found:
+    """What was found, one strength for all of it where that was asked for."""
+    if not (isinstance(request.pixel_strengths, str) and request.pixel_strengths == "uniform"):
+        return found
+    one = found.noise.square().mean((2, 3), keepdim=True).sqrt()
+    damage = ((found.damage > 0) | (found.hidden > 0)).float()
+    return _Found(one, damage, torch.zeros_like(damage))
+
+
+def _in_part(request: RestoreRequest, source: TaskInput, output: TaskOutput) -> TaskOutput:
+    """As much of the change as the user's map lets through."""
+    if isinstance(request.pixel_strengths, str) and request.pixel_strengths in (
+        "adaptive",
+        "uniform",
+    ):
+        return output
+    strength = strength_tensor(request.pixel_strengths, source, invert=request.invert)
+    return replace(
+        output,
+        samples=in_part(source, output.samples, strength),
+        keep=output.keep | (strength == 0),
+        map=output.map * strength,
+    )
+
+
+def _noise_kind(request: RestoreRequest, source: TaskInput, run: Run) -> NoiseKind:
+    """The kind of noise to estimate: white alone, where the model does not find a camera's."""
+    if not is_auto(request.noise_level_8bit):
+        return "auto"
+    noise = _noise(request, source, "auto")
+    if not bool((noise > 0).any()) or torch.equal(noise, _noise(request, source, "white")):
+        return "auto"
+    return "auto" if noise_removed(source, noise, run) >= LEAST_REMOVED else "white"
+
+
+def _noise(
+    request: RestoreRequest, source: TaskInput, kind: NoiseKind, ignore: Tensor | None = None
+) -> Tensor:
     """The noise map, where estimates below the floor count as none."""
-    noise = noise_tensor(request.noise_level_8bit, source, ignore)
+    noise = noise_tensor(request.noise_level_8bit, source, ignore, kind)
     if is_auto(request.noise_level_8bit):
         noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
     return noise
 
 
-def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor) -> Tensor:
+def _noise_beside(
+    request: RestoreRequest, source: TaskInput, found: _Found, kind: NoiseKind
+) -> Tensor:
+    """The noise map again, since damage looks like noise: estimated without it, or continued."""
+    damaged = (found.damage > 0) | (found.hidden > 0)
+    if not bool(damaged.any()):
+        return found.noise
+    if is_auto(request.noise_level_8bit):
+        return _noise(request, source, kind, ignore=damaged)
+    if found.noise.shape == damaged.shape:
+        return _continue_into(found.noise, damaged)
+    return found.noise
+
+
+def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor, run: Run) -> Tensor:
     """The damage map (1,1,H,W): nothing in mode "light", found by itself, or as given."""
     if request.mode == "light":
         return torch.zeros(1, 1, *source.size)
@@ -73,7 +197,10 @@ def _damage(request: RestoreRequest, source: TaskInput, noise: Tensor) -> Tensor
         return strength_tensor(request.damage, source, invert=False)
     pixels = channels_last_pixels(source)
     level = noise.expand(1, 1, *source.size)[0, 0].contiguous().numpy()
-    return find_damage(pixels, noise=level).tensor()
+    lines = find_damage(pixels, noise=level, dead_pixels=False, patches=False).tensor()
+    others = find_damage(pixels, noise=level, scratches=False, dust=False).tensor()
+    sure = confirmed((lines > 0) & (others == 0), source.image, noise, run, grey=source.grey)
+    return torch.maximum(sure.float(), others)
 
 
 def _continue_into(noise: Tensor, hole: Tensor) -> Tensor:
@@ -88,11 +215,17 @@ def _continue_into(noise: Tensor, hole: Tensor) -> Tensor:
     return nearest
 
 
-def _notes(damage: Tensor, noise: Tensor) -> tuple[str, ...]:
-    share = 100 * float((damage > 0).float().mean())
-    levels = noise * 127.5
+def _notes(found: _Found, looks: int) -> tuple[str, ...]:
+    damage, hidden = (
+        100 * float((part > 0).float().mean()) for part in (found.damage, found.hidden)
+    )
+    levels = found.noise * 127.5
+    said = f"damage: {damage:.2f} % of the pixels"
+    if looks:
+        plural = "s" * (looks > 1)
+        said += f", and {hidden:.2f} % that the model cannot explain, in {looks} look{plural}"
     return (
-        f"damage: {share:.2f} % of the pixels",
+        said,
         f"noise: {float(levels.mean()):.1f} of 255 on average, {float(levels.max()):.1f} at most",
     )
 
