@@ -40,7 +40,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": {"engine", "images", "schema"},
     "weights": set(),
 }
-TOP = {"", "__main__", "api", "cli"}  # these sit above all layers; "" is the package's __init__
+TOP = {
+    "",
+    "__main__",
+    "api",
+    "cli",
+    "facade",
+}  # these sit above all layers; "" is the package's __init__
 
 # Packages whose conventions stop at one part (and at the command line, which may report on them).
 HOME = {

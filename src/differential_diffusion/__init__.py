@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         upscale,
     )
     from .engine import Anomaly, anomaly_map
+    from .facade import DifferentialDiffusionModel, differential_diffusion_process
     from .maps import StrengthMap
     from .models import load_model
 
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Anomaly",
+    "DifferentialDiffusionModel",
     "InputError",
     "MissingExtraError",
     "Result",
@@ -53,6 +55,7 @@ __all__ = [
     "deblur",
     "demosaic",
     "denoise",
+    "differential_diffusion_process",
     "edit",
     "edit_batch",
     "enhance",
@@ -67,6 +70,8 @@ __all__ = [
 
 _HOME = {
     "Anomaly": ".engine",
+    "DifferentialDiffusionModel": ".facade",
+    "differential_diffusion_process": ".facade",
     "Result": ".api",
     "colorize": ".api",
     "deblock": ".api",

@@ -22,6 +22,9 @@ from ..maps import StrengthMap, from_file, from_image, make_map
 from ..maps.noise import NoiseKind, estimate_noise
 from ..schema import MapSpec, PromptedRequest, Request, is_auto
 
+NOISE_FLOOR_8BIT = 1.5
+"""Estimated noise below this is taken for none, so that clean areas stay as they are."""
+
 _CHROMA_STREAM = 3
 
 
@@ -156,6 +159,11 @@ def noise_tensor(
     if bool((level > sigma_max_8bit).any()):
         raise InputError(f"noise_level_8bit exceeds {sigma_max_8bit:g}: it is on the 0-255 scale")
     return (level / 127.5).reshape(1, 1, *(level.shape if level.ndim == 2 else (1, 1)))
+
+
+def above_floor(noise: Tensor) -> Tensor:
+    """Estimated σ, 0 where it is below the floor."""
+    return torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
 
 
 def colour_noise(source: TaskInput, noise: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from .base import (
     Task,
     TaskInput,
     TaskOutput,
+    above_floor,
     channels_last_pixels,
     colour_noise,
     denoise_plan,
@@ -28,8 +29,6 @@ from .denoise import posterior_samples, unused, wants_mean
 
 Array = NDArray[np.float32]
 
-NOISE_FLOOR_8BIT = 1.5
-"""Estimated noise below this is taken for none, so that fine texture stays as it is."""
 
 GAINS = {"low": 0.12, "medium": 0.25, "high": 0.4}
 """What is added of detail of middling contrast, as a share of it."""
@@ -141,7 +140,7 @@ def _noise(request: EnhanceRequest, source: TaskInput) -> tuple[Tensor, Tensor]:
     if not is_auto(request.noise_level_8bit):
         return noise, noise
     compression = torch.from_numpy(estimate_compression(channels_last_pixels(source)))[None, None]
-    noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
+    noise = above_floor(noise)
     noise = torch.maximum(noise, compression)
     return noise, noise.clamp(min=float(compression.mean()))
 

@@ -17,6 +17,7 @@ from .base import (
     Task,
     TaskInput,
     TaskOutput,
+    above_floor,
     channels_last_pixels,
     denoise_plan,
     draw,
@@ -26,9 +27,6 @@ from .base import (
     strength_tensor,
 )
 from .unexplained import confirmed, hidden_damage, noise_removed
-
-NOISE_FLOOR_8BIT = 1.5
-"""Estimated noise below this is taken for none, so that clean areas stay as they are."""
 
 LEAST_REMOVED = 0.65
 """Share of a camera's estimated noise that the model must take away for it to be believed."""
@@ -171,7 +169,7 @@ def _noise(
     """The noise map, where estimates below the floor count as none."""
     noise = noise_tensor(request.noise_level_8bit, source, ignore, kind)
     if is_auto(request.noise_level_8bit):
-        noise = torch.where(noise < NOISE_FLOOR_8BIT / 127.5, 0.0, noise)
+        noise = above_floor(noise)
     return noise
 
 
