@@ -90,9 +90,9 @@ def execute(
             picture.tensor(),
             picture.is_grey,
             model.channels,
-            isinstance(model, DenoiserModel),
             picture.jpeg,
             picture.coefficients,
+            isinstance(model, DenoiserModel),
         )
         output = task.perform(request, source, run)
     evaluations = counter.evaluations * request.views

@@ -36,18 +36,18 @@ class TaskInput:
         image: (1,C,H,W) in [-1,1]; grey pictures come with three equal channels.
         grey: whether the picture is grey.
         model_channels: channels of the pictures that the model knows.
-        denoises: whether the model gives means of any noise, as a pipeline does not.
         jpeg: how the JPEG file that it was read from holds it, if it was, or a text why that is
             not understood.
         coefficients: reads them from that file; None where they cannot be read.
+        denoises: whether the model gives means of any noise, as a pipeline does not.
     """
 
     image: Tensor
     grey: bool = False
     model_channels: int = 3
-    denoises: bool = True
     jpeg: JpegFormat | str | None = None
     coefficients: Callable[[], Coefficients | None] = lambda: None
+    denoises: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
