@@ -217,8 +217,9 @@ class DenoiseRequest(Request):
 class RestoreRequest(Request):
     """Find noise and damage in the picture and mend both.
 
-    A filling in few steps leans towards the mean: it errs less and catches the eye less than one
-    in many, which has more texture.
+    By default damage is filled with the mean of what may have been there, which errs least; where
+    it is wide, and the mean has no texture, from a sample in `steps` steps, of which few lean to
+    the mean too. With `estimate="sample"` all of a filling is a sample.
 
     Attributes:
         mode: "light" removes noise alone; "standard" also finds and fills scratches, dust, dead
@@ -246,6 +247,7 @@ class RestoreRequest(Request):
     invert: bool = False
     noise_level_8bit: Any = "auto"
     damage: MapLike = "auto"
+    estimate: Literal["sample", "mean"] = "mean"
 
     external: ClassVar[tuple[str, ...]] = (
         "image",

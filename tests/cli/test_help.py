@@ -13,7 +13,7 @@ import differential_diffusion as dd
 from differential_diffusion.cli import app
 from differential_diffusion.cli.common import Settings
 from differential_diffusion.schema import DenoiseRequest, Request, RestoreRequest
-from differential_diffusion.tasks import TASKS
+from differential_diffusion.tasks import TASKS, Task
 
 COMMANDS = (
     "edit", "inpaint", "denoise", "restore", "upscale", "demosaic", "deblur", "deblock", "enhance",
@@ -62,6 +62,10 @@ def test_every_setting_of_a_request_has_an_option() -> None:
         assert own - {"task", "image"} <= options
 
 
+def default_of(task: Task, name: str) -> object:
+    return task.request.model_fields[name].default
+
+
 def test_the_defaults_that_help_names_are_the_requests() -> None:
     """They cannot be read from the requests: that would load pydantic for `--help`."""
     said = {
@@ -74,4 +78,6 @@ def test_the_defaults_that_help_names_are_the_requests() -> None:
         assert re.search(rf"\[default: {default}\W", said[name]), name
     assert str(DenoiseRequest.model_fields["steps"].default) in said["steps"]
     assert f"restore: {RestoreRequest.model_fields['steps'].default}" in said["steps"]
-    assert f"denoise: {DenoiseRequest.model_fields['estimate'].default}" in said["estimate"]
+    drawn = [name for name, task in TASKS.items() if default_of(task, "estimate") == "sample"]
+    assert drawn == ["edit", "inpaint", "generate"]
+    assert "sample for edit, inpaint and generate, else mean" in said["estimate"]

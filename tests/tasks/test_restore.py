@@ -116,7 +116,7 @@ def test_modes_and_mechanisms_say_how_often_the_model_is_asked(
 def test_damage_that_is_given_is_not_looked_for() -> None:
     damage = np.zeros(SIZE, np.float32)
     damage[50:55, 50:55] = 1
-    output, run = done(scratched(), mode="deep", damage=damage)
+    output, run = done(scratched(), mode="deep", damage=damage, estimate="sample")
     assert len(run.plans) == 2
     assert torch.equal(output.keep[0, 0], torch.from_numpy(damage == 0))
 
@@ -125,6 +125,7 @@ def test_uniform_fills_all_damage_alike_and_tells_one_level_of_noise() -> None:
     level = np.zeros(SIZE)
     level[:, 48:] = 20
     given = {"mode": "deep", "control_mechanism": "static", "noise_level_8bit": level}
+    given["estimate"] = "sample"
     _, adaptive = done(scratched(), **given, pixel_strengths="adaptive")
     _, uniform = done(scratched(), **given, pixel_strengths="uniform")
     assert not adaptive.plans[-1].strength.any()

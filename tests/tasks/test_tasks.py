@@ -150,7 +150,8 @@ def test_grey_is_made_white_in_the_colour_cube() -> None:
 def test_restore_fills_first_and_denoises_second() -> None:
     damage = np.zeros((24, 40), dtype=np.float32)
     damage[10:14, 10:30] = 1
-    request = build(RestoreRequest, image="x", noise_level_8bit=20, damage=damage, seed=3)
+    given = {"image": "x", "noise_level_8bit": 20, "damage": damage, "seed": 3}
+    request = build(RestoreRequest, **given, estimate="sample")
     output, (fill, denoise) = perform(request, source())
     hole = torch.from_numpy(damage > 0)[None, None]
     level = torch.tensor(20 / 127.5)
@@ -161,6 +162,28 @@ def test_restore_fills_first_and_denoises_second() -> None:
     torch.testing.assert_close(denoise.noise, torch.where(hole, 0.0, level))
     torch.testing.assert_close(denoise.image, fill.image + 0.01 + 0.003)
     assert not output.keep.any()
+
+
+def test_restore_fills_with_the_mean_and_from_a_sample_far_inside() -> None:
+    damage = np.zeros((40, 60), dtype=np.float32)
+    damage[5:8, 5:30] = 1
+    request = build(RestoreRequest, image="x", noise_level_8bit=20, damage=damage, seed=3)
+    given = TaskInput(torch.rand(1, 3, 40, 60))
+    output, plans = perform(request, given)
+    assert output.mean is not None
+    assert not any(plan.strength.any() for plan in plans)  # nothing is drawn
+    level, hole = torch.tensor(20 / 127.5), torch.from_numpy(damage > 0)[None, None]
+    told = [float(plan.noise[hole].max()) * 127.5 for plan in plans[:-1]]
+    assert told == pytest.approx(sorted(told, reverse=True))
+    assert told[0] == pytest.approx(20)
+    assert all(bool((plan.noise[~hole] == level).all()) for plan in plans)
+    torch.testing.assert_close(plans[-1].noise, torch.where(hole, 0.0, level))
+    damage[10:30, 10:40] = 1  # further than six pixels from what is known
+    request = build(RestoreRequest, image="x", noise_level_8bit=20, damage=damage, seed=3)
+    _, (sample, first, *_) = perform(request, given)
+    assert sample.strength.any()
+    assert torch.equal(first.image[..., 20, 25], sample.image[..., 20, 25] + 0.01 + 0.003)
+    assert not torch.equal(first.image[..., 10, 10], sample.image[..., 10, 10] + 0.01 + 0.003)
 
 
 def test_restore_light_looks_for_no_damage_and_noise_free_is_kept() -> None:

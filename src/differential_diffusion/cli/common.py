@@ -74,7 +74,7 @@ class Settings:
         str | None,
         typer.Option(
             help="Of several samples, write each as NAME-1, NAME-2 ... ('sample') or their 'mean' "
-            "[default: sample; denoise: mean].",
+            "[default: sample for edit, inpaint and generate, else mean].",
             rich_help_panel=_HOW,
         ),
     ] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from .base import (
 )
 
 _FIRST, _LAST = 20 / 127.5, 1 / 127.5
-_LARGEST = 1 << 18
+_LARGEST, _REACH = 1 << 18, 6
 
 
 def inpaint(request: InpaintRequest, source: TaskInput, run: Run) -> TaskOutput:
@@ -50,7 +51,13 @@ def inpaint(request: InpaintRequest, source: TaskInput, run: Run) -> TaskOutput:
 
 
 def mean_filling(
-    image: Tensor, strength: Tensor, noise: Tensor, run: Run, passes: int, seed: int = 0
+    image: Tensor,
+    strength: Tensor,
+    noise: Tensor,
+    run: Run,
+    passes: int,
+    seed: int = 0,
+    texture: Tensor | None = None,
 ) -> Tensor:
     """An estimate of the mean of what the holes may hold, which errs less than that of samples.
 
@@ -68,6 +75,7 @@ def mean_filling(
         run: a model.
         passes: how many levels.
         seed: of the plans, which draw nothing.
+        texture: (1,C,H,W), what to start from further inside, where the mean would have none.
 
     Returns: (1,C,H,W).
     """
@@ -76,11 +84,20 @@ def mean_filling(
         return image
     most = strength_to_sigma(strength)
     x = _surface(image, most >= _FIRST, run, seed)
+    if texture is not None:
+        x = torch.where(far_inside(hole), texture, x)
     for sigma in _FIRST * (_LAST / _FIRST) ** torch.linspace(0, 1, passes):
         level = torch.where(hole, most.clamp(max=float(sigma)), noise)
         still = torch.where(hole, 0.0, noise)
         x = run(Plan(x, nothing, level, still, seeds=(seed,), steps=1, path="together"))
     return x
+
+
+def far_inside(hole: Tensor) -> Tensor:
+    """Where a hole, (1,1,H,W) bool, is so wide that its borders tell nothing of the texture."""
+    inside = hole[0, 0].numpy().astype(np.uint8)
+    away = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return torch.from_numpy(away > _REACH)[None, None]
 
 
 def _surface(image: Tensor, hole: Tensor, run: Run, seed: int) -> Tensor:

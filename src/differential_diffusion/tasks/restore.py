@@ -19,6 +19,7 @@ from .base import (
     TaskOutput,
     above_floor,
     channels_last_pixels,
+    colour_noise,
     denoise_plan,
     draw,
     in_part,
@@ -26,10 +27,13 @@ from .base import (
     plan_options,
     strength_tensor,
 )
+from .inpaint import far_inside, mean_filling
 from .unexplained import confirmed, hidden_damage, noise_removed
 
 LEAST_REMOVED = 0.65
 """Share of a camera's estimated noise that the model must take away for it to be believed."""
+
+_FILLING_PASSES = 8
 
 MOST_LOOKS = 3
 """How often "deep" looks for what the model cannot explain, if it keeps finding something."""
@@ -58,30 +62,47 @@ class _Found:
 def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     """Two passes: fill the damage beside pixels told as noisy as they are, then denoise.
 
-    The second pass takes the posterior mean, which has the least error; the filling of the
-    first is a sample, which looks like the picture.
+    The second pass takes the posterior mean, which has the least error; the first the mean of the
+    fillings, or samples of them.
     """
     found, looks = _find(request, source, run)
     found = _levelled(request, found)
     noise, damage = found.told, found.damage
 
-    def fill_and_denoise(plan: Plan) -> Tensor:
-        """Samples of the filling, each then denoised where its noise is still."""
-        filled = run(plan) if bool((plan.strength > 0).any()) else plan.image
-        return run(denoise_plan(filled, plan.target, plan.seeds[0]))
-
     def plan(image: Tensor, told: Tensor) -> Plan:
         still = torch.where(damage > 0, 0.0, told)
         return Plan(image, damage, noise=told, target=still, **plan_options(request))
 
-    samples = draw(request, source, noise, plan, fill_and_denoise, one_by_one=True)
+    def fill_and_denoise(plan: Plan) -> Tensor:
+        """Samples of the filling, each then denoised where its noise is still."""
+        filled = run(plan) if bool((damage > 0).any()) else plan.image
+        return run(denoise_plan(filled, plan.target, plan.seeds[0]))
+
+    mean = None
+    if request.estimate == "mean":
+        image, told = colour_noise(source, noise, request.seed)
+        filled = _filled(plan(image, told), run)
+        mean = run(denoise_plan(filled, torch.where(damage > 0, 0.0, told), request.seed))
+    samples = mean
+    if samples is None or request.samples > 1:
+        samples = draw(request, source, noise, plan, fill_and_denoise, one_by_one=True)
     still = (noise > 0) & (damage == 0)
     keep = (damage == 0) & ~still
     touched = torch.maximum(damage, still.float())
     spread = not bool(still.any())  # the second pass takes a mean
     shown = torch.maximum(damage, sigma_to_strength(found.hidden))
-    output = TaskOutput(samples, keep, touched, found.noise, shown, _notes(found, looks), spread)
+    notes = _notes(found, looks)
+    output = TaskOutput(samples, keep, touched, found.noise, shown, notes, spread, mean)
     return _in_part(request, source, output)
+
+
+def _filled(plan: Plan, run: Run) -> Tensor:
+    """The mean of all fillings; in wide damage, which would stay flat, begun from a sample."""
+    hole, seeds = plan.strength > 0, plan.seeds[:1]
+    texture = run(replace(plan, seeds=seeds)) if bool(far_inside(hole).any()) else None
+    return mean_filling(
+        plan.image, plan.strength, plan.noise, run, _FILLING_PASSES, seeds[0], texture
+    )
 
 
 def _find(request: RestoreRequest, source: TaskInput, run: Run) -> tuple[_Found, int]:
@@ -148,6 +169,7 @@ def _in_part(request: RestoreRequest, source: TaskInput, output: TaskOutput) -> 
     return replace(
         output,
         samples=in_part(source, output.samples, strength),
+        mean=None if output.mean is None else in_part(source, output.mean, strength),
         keep=output.keep | (strength == 0),
         map=output.map * strength,
     )
