@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 import differential_diffusion as dd
+from differential_diffusion.tasks import TASKS
 
 
 def example(repository: Path, name: str) -> ModuleType:
@@ -20,6 +22,7 @@ def example(repository: Path, name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as dataclasses want it
     spec.loader.exec_module(module)
     return module
 
@@ -68,3 +71,32 @@ def test_the_style_guides_the_sampling(repository: Path, photograph: Image.Image
     assert distances[1] < 0.7 * distances[0], distances
     again = style.Style(hatching, weight=4000.0, steps=20).process_image(small)
     assert np.array_equal(np.asarray(again), np.asarray(made))
+
+
+def test_the_gallery_shows_every_task(repository: Path) -> None:
+    gallery = example(repository, "gallery")
+    page = (repository / "docs" / "gallery.md").read_text("utf-8")
+    done = {entry.command.split()[0] for entry in gallery.ENTRIES.values()}
+    assert done == set(TASKS) - {"generate"}  # which is given nothing
+    for name, entry in gallery.ENTRIES.items():
+        command = entry.command.replace("{folder}/", "")
+        assert f"diffdiff {command} -o {name}.png" in page
+        shown = gallery.FOLDER / f"{name}.png"
+        assert f"images/gallery/{name}.png" in page
+        with Image.open(shown) as picture:
+            assert picture.size == (608, 324)
+
+
+@pytest.mark.parametrize("name", ["denoise", "colorize"])
+def test_the_gallery_is_made_by_its_command(repository: Path, tmp_path: Path, name: str) -> None:
+    gallery = example(repository, "gallery")
+    with Image.open(gallery.PHOTOGRAPH) as opened:
+        photo = np.asarray(opened.convert("RGB"))
+    before, after = gallery.make(name, photo, tmp_path)
+    assert after > before + 10
+    with (
+        Image.open(tmp_path / f"{name}.png") as made,
+        Image.open(gallery.FOLDER / f"{name}.png") as kept,
+    ):
+        left = np.asarray(made)[30:, :300], np.asarray(kept)[30:, :300]
+    assert np.array_equal(*left)  # what was given
