@@ -222,8 +222,9 @@ class RestoreRequest(Request):
     the mean too. With `estimate="sample"` all of a filling is a sample.
 
     Attributes:
-        mode: "light" removes noise alone; "standard" also finds and fills scratches, dust, dead
-            pixels and missing patches, in one pass; "deep" also finds damage through which the
+        mode: "light" removes noise alone; "standard" also takes away the blocks of a JPEG file of
+            quality below 90 or so, and finds and fills scratches, dust, dead pixels and missing
+            patches, in one pass; "deep" also finds damage through which the
             picture shows, as what the model cannot explain, and repeats finding and mending until
             nothing new is found, three times at most.
         control_mechanism: whether the map of what is to change is made once, from the picture as

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from skimage import data
 from torch import Tensor
@@ -264,3 +266,29 @@ def test_noise_that_is_there_is_taken_away_and_noise_that_is_not_is_not(grey: bo
     level = torch.full((1, 1, *SIZE), 0.1)
     assert noise_removed(source(smooth + noise, grey=grey), level, Smoother()) > 0.85
     assert noise_removed(source(smooth + noise / 5, grey=grey), level, Smoother()) < 0.4
+
+
+def test_the_blocks_of_a_jpeg_file_go_where_they_are_coarse(
+    repository: Path, tmp_path: Path
+) -> None:
+    with Image.open(repository / "examples" / "photograph.png") as opened:
+        photo = opened.convert("RGB").crop((120, 60, 280, 188))
+    clean = np.asarray(photo).astype(float)
+
+    def error(image: Any) -> float:
+        return float(np.square(np.asarray(image) - clean).mean() ** 0.5)
+
+    photo.save(tmp_path / "coarse.jpg", quality=30)
+    with Image.open(tmp_path / "coarse.jpg") as opened:
+        before = error(opened)
+    keep = np.ones((128, 160), np.float32)
+    keep[:40] = 0
+    light = dd.restore(tmp_path / "coarse.jpg", mode="light")
+    standard = dd.restore(tmp_path / "coarse.jpg", pixel_strengths=keep)
+    assert error(standard.image) < 0.93 * min(before, error(light.image))
+    assert any("JPEG blocks" in note for note in standard.notes)
+    with Image.open(tmp_path / "coarse.jpg") as opened:
+        assert np.array_equal(np.asarray(standard.image)[:40], np.asarray(opened)[:40])
+    photo.save(tmp_path / "fine.jpg", quality=97, subsampling=0)
+    fine = dd.restore(tmp_path / "fine.jpg")
+    assert not any("JPEG blocks" in note for note in fine.notes)

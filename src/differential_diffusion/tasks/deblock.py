@@ -32,9 +32,10 @@ from .base import (
     strength_tensor,
 )
 
-__all__ = ["error_of", "stored"]
+__all__ = ["deblocked", "error_of", "stored"]
 
 _STREAM = 11
+_PASSES = 8
 _FIRST, _LAST = 1.5, 0.4
 """Levels to begin and to end with, in parts of the error of the decoded picture."""
 
@@ -102,6 +103,23 @@ def stored(
     if evidence(picture, form)[0] < 0:
         notes = (_DOUBTFUL,)
     return form, coefficients_of_decoded(picture, Jpeg(form, *source.size)), notes
+
+
+def deblocked(source: TaskInput, run: Run, seed: int, least: float) -> tuple[Tensor, float] | None:
+    """The picture of a JPEG file without its blocks, and the error expected with them, on [-1,1].
+
+    None of another file, and where the error is less than `least`.
+    """
+    if not isinstance(source.jpeg, JpegFormat):
+        return None
+    jpeg, k = Jpeg(source.jpeg, *source.size), source.coefficients()
+    if k is None:
+        k = coefficients_of_decoded(source.image[:, :1] if source.grey else source.image, jpeg)
+    error = error_of(source.jpeg, k)
+    if error < least:
+        return None
+    mean = posterior_mean(run, jpeg, k, source, _PASSES, seed)
+    return mean.expand_as(source.image).contiguous(), error
 
 
 def posterior_mean(

@@ -27,6 +27,7 @@ from .base import (
     plan_options,
     strength_tensor,
 )
+from .deblock import deblocked
 from .inpaint import far_inside, mean_filling
 from .unexplained import confirmed, hidden_damage, noise_removed
 
@@ -34,6 +35,7 @@ LEAST_REMOVED = 0.65
 """Share of a camera's estimated noise that the model must take away for it to be believed."""
 
 _FILLING_PASSES = 8
+_BLOCKY = 2 / 127.5  # about what quality 85 leaves
 
 MOST_LOOKS = 3
 """How often "deep" looks for what the model cannot explain, if it keeps finding something."""
@@ -60,11 +62,16 @@ class _Found:
 
 
 def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
-    """Two passes: fill the damage beside pixels told as noisy as they are, then denoise.
+    """A JPEG file's blocks go first; then one pass fills damage, and one takes noise away.
 
-    The second pass takes the posterior mean, which has the least error; the first the mean of the
-    fillings, or samples of them.
+    Damage is filled beside pixels told as noisy as they are, with the mean of the fillings or a
+    sample; the last pass takes the posterior mean, which has the least error.
     """
+    given, blocks = source, None
+    if request.mode != "light":
+        blocks = deblocked(source, run, request.seed, _BLOCKY)
+    if blocks is not None:
+        source = replace(source, image=blocks[0])
     found, looks = _find(request, source, run)
     found = _levelled(request, found)
     noise, damage = found.told, found.damage
@@ -92,8 +99,12 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     spread = not bool(still.any())  # the second pass takes a mean
     shown = torch.maximum(damage, sigma_to_strength(found.hidden))
     notes = _notes(found, looks)
+    if blocks is not None:
+        error = torch.tensor(blocks[1])
+        notes = (*notes, f"JPEG blocks: an error of {127.5 * blocks[1]:.1f} of 255 was expected")
+        keep, touched = keep & False, torch.maximum(touched, sigma_to_strength(error))
     output = TaskOutput(samples, keep, touched, found.noise, shown, notes, spread, mean)
-    return _in_part(request, source, output)
+    return _in_part(request, given, output)
 
 
 def _filled(plan: Plan, run: Run) -> Tensor:
