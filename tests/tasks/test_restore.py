@@ -16,7 +16,7 @@ from torch import Tensor
 
 import differential_diffusion as dd
 from differential_diffusion.core.plan import Plan
-from differential_diffusion.data.damage import add_hidden_damage
+from differential_diffusion.data.damage import add_hidden_damage, add_scratches
 from differential_diffusion.errors import InputError
 from differential_diffusion.maps._unexplained import anomaly, standard_residuals, suspects
 from differential_diffusion.schema import RestoreRequest, build
@@ -292,3 +292,13 @@ def test_the_blocks_of_a_jpeg_file_go_where_they_are_coarse(
     photo.save(tmp_path / "fine.jpg", quality=97, subsampling=0)
     fine = dd.restore(tmp_path / "fine.jpg")
     assert not any("JPEG blocks" in note for note in fine.notes)
+
+
+def test_bold_lines_and_specks_are_anomalies_too(repository: Path) -> None:
+    """Which no model takes for noise of 40 of 255."""
+    with Image.open(repository / "examples" / "photograph.png") as opened:
+        clean = np.asarray(opened.convert("RGB"))[60:188, 40:200]
+    bold, mask = add_scratches(clean, count=2, width=(2, 3), seed=3)
+    before, after = (np.abs(dd.anomaly_map(x).deviations) for x in (clean, bold))
+    assert np.median(after[mask]) > 3 * np.median(before[mask])
+    assert (after[~mask] > 3).mean() < 0.05

@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["LEVELS_8BIT", "Suspects", "anomaly", "pieces", "standard_residuals", "suspects"]
+__all__ = [
+    "ALL_LEVELS_8BIT",
+    "LEVELS_8BIT",
+    "Suspects",
+    "anomaly",
+    "pieces",
+    "standard_residuals",
+    "suspects",
+]
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -28,10 +36,18 @@ Labels = NDArray[np.int32]
 LEVELS_8BIT = (10.0, 20.0, 40.0)
 """σ_k that the model is told, on the 8-bit scale: damage shows best at its own contrast."""
 
+ALL_LEVELS_8BIT = (*LEVELS_8BIT, 80.0, 160.0)
+"""Those with two more, at which bold lines and specks go too, which hidden damage is not."""
+
 # a, b, c of each level, by maximum likelihood on photographs that the model was trained on; and
-# the deviation there of the mean over levels.
-_DEVIATION = ((1.114, 0.037, 0.048), (1.063, 0.079, 0.074), (1.053, 0.113, 0.075))
-_MEAN_DEVIATION = 0.942
+# the deviation there of the farthest.
+# fmt: off
+_DEVIATION = (
+    (1.114, 0.037, 0.048), (1.063, 0.079, 0.074), (1.053, 0.113, 0.075), (1.083, 0.127, -0.081),
+    (1.081, 0.113, -0.126),
+)
+# fmt: on
+_FARTHEST_DEVIATION = 1.35
 _FLOOR = 0.2
 _AROUND, _CUT_AROUND, _CUT = 8.0, 12.0, 2.0
 
@@ -47,15 +63,16 @@ def standard_residuals(image: Array, predictions: Sequence[Array]) -> Array:
 
     Args:
         image: (H,W,C) in [-1,1].
-        predictions: D(x, σ_k), one for each of `LEVELS_8BIT`, likewise.
+        predictions: D(x, σ_k), one for each of `ALL_LEVELS_8BIT`, or of the first, likewise.
     """
-    values = zip(predictions, _DEVIATION, strict=True)
+    values = zip(predictions, _DEVIATION, strict=False)
     return np.stack([_standardised(image, prediction, fit) for prediction, fit in values])
 
 
 def anomaly(z: Array) -> Array:
-    """The mean of z_k over the levels, (H,W), so scaled that clean photographs have variance 1."""
-    return np.asarray(z.mean(0) / _MEAN_DEVIATION, np.float32)
+    """The z_k that is farthest from 0, (H,W), so scaled that clean photographs have variance 1."""
+    farthest = np.abs(z).argmax(0)[None]
+    return np.asarray(np.take_along_axis(z, farthest, 0)[0] / _FARTHEST_DEVIATION, np.float32)
 
 
 def _standardised(image: Array, prediction: Array, fit: tuple[float, float, float]) -> Array:

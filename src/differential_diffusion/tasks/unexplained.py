@@ -11,7 +11,14 @@ from torch import Tensor
 
 from ..core.plan import Plan, Run
 from ..maps._suspicion import hidden, offsets, opaque
-from ..maps._unexplained import LEVELS_8BIT, anomaly, pieces, standard_residuals, suspects
+from ..maps._unexplained import (
+    ALL_LEVELS_8BIT,
+    LEVELS_8BIT,
+    anomaly,
+    pieces,
+    standard_residuals,
+    suspects,
+)
 from .base import TaskInput, colour_noise, denoise_plan
 
 __all__ = ["anomalies", "confirmed", "hidden_damage", "noise_removed"]
@@ -29,14 +36,14 @@ def anomalies(image: Tensor, run: Run, *, grey: bool = False) -> Array:
 
     Args:
         image: (1,C,H,W) in [-1,1].
-        run: a model, which is run three times.
+        run: a model, which is run five times.
         grey: whether the channels are equal.
 
     Returns: (H,W), positive where the picture is lighter than explained. Over clean photographs the
         mean is about 0 and the variance 1.
     """
     zero = torch.zeros(1, 1, 1, 1)
-    return anomaly(_residuals(image, zero, run, grey=grey))
+    return anomaly(_residuals(image, zero, run, ALL_LEVELS_8BIT, grey=grey))
 
 
 def hidden_damage(
@@ -62,7 +69,7 @@ def hidden_damage(
         beside: (1,1,H,W) bool, hidden damage that was found before.
     """
     level = np.zeros(tuple(image.shape[-2:]), np.float32)
-    z = _residuals(image, noise, run, grey=grey)
+    z = _residuals(image, noise, run, LEVELS_8BIT, grey=grey)
     if known is not None:
         z[:, known[0, 0].numpy()] = 0
     before = None if beside is None else beside[0, 0].numpy()
@@ -131,8 +138,10 @@ def _pixels(image: Tensor, *, grey: bool) -> Array:
     return planes.permute(1, 2, 0).contiguous().numpy()
 
 
-def _residuals(image: Tensor, noise: Tensor, run: Run, *, grey: bool) -> Array:
-    told = [(noise.square() + (level / 127.5) ** 2).sqrt() for level in LEVELS_8BIT]
+def _residuals(
+    image: Tensor, noise: Tensor, run: Run, levels: tuple[float, ...], *, grey: bool
+) -> Array:
+    told = [(noise.square() + (level / 127.5) ** 2).sqrt() for level in levels]
     predictions = [_pixels(run(denoise_plan(image, sigma, 0)), grey=grey) for sigma in told]
     return standard_residuals(_pixels(image, grey=grey), predictions)
 
