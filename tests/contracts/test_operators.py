@@ -20,6 +20,7 @@ from differential_diffusion.core.operators import (
     Blur,
     ChannelSum,
     Composition,
+    CutBlur,
     DeepinvPhysics,
     FourierSampling,
     bayer,
@@ -62,6 +63,7 @@ EXAMPLES: dict[str, LinearOperator] = {
     "bicubic x8": bicubic(8, 16, 8),
     "blur": Blur(KERNEL),
     "blur that goes round": Blur(KERNEL, circular=True),
+    "cut blur": CutBlur(KERNEL),
     "channel sum": ChannelSum(torch.tensor([0.4, 0.7], dtype=torch.float64).view(1, 2, 1, 1)),
     "colour filter": ChannelSum(torch.cat([MASK, 1 - MASK], 1)),
     "fourier": FourierSampling(FREQUENCIES),
@@ -306,6 +308,24 @@ def test_large_kernels_blur_by_fourier_transforms_and_alike(circular: bool) -> N
         expected_prox = LinearOperator.prox(a, picture, y, variance, noise)
         torch.testing.assert_close(
             a.prox(picture, y, variance, noise), expected_prox, rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("side", [5, 15])
+def test_a_cut_blur_is_the_middle_of_a_larger_one(side: int) -> None:
+    """With a prox by small and large kernels, at one variance, that is the base class's."""
+    kernel = normal(side, side - 2, seed=4) / 20
+    a, wide = CutBlur(kernel), normal(1, 2, 31, 36)
+    expected = ndimage.convolve(wide[0, 1].numpy(), kernel.numpy())
+    rows, columns = side // 2, side // 2 - 1
+    y = a.forward(wide)
+    np.testing.assert_allclose(y[0, 1].numpy(), expected[rows:-rows, columns:-columns], atol=1e-12)
+    assert a.cut(wide).shape == y.shape
+    v, variance = normal(1, 2, 31, 36, seed=2), torch.full((1, 1, 1, 1), 0.7).double()
+    for noise in (torch.tensor(0.3).double(), 0.2 + normal(*y.shape, seed=5).square()):
+        expected_prox = LinearOperator.prox(a, v, y, variance, noise)
+        torch.testing.assert_close(
+            a.prox(v, y, variance, noise), expected_prox, rtol=1e-4, atol=1e-4
         )
 
 

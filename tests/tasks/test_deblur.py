@@ -17,14 +17,16 @@ from typer.testing import CliRunner
 
 import differential_diffusion as dd
 from differential_diffusion.cli import app
-from differential_diffusion.core.operators import Blur, gaussian_kernel, motion_kernel
+from differential_diffusion.core.operators import Blur, CutBlur, gaussian_kernel, motion_kernel
 from differential_diffusion.core.plan import Plan
 from differential_diffusion.data.images import load_images
+from differential_diffusion.engine import run_plan
 from differential_diffusion.errors import InputError
 from differential_diffusion.maps.blur_width import SHARP, estimate_blur
 from differential_diffusion.schema import DeblurRequest
 from differential_diffusion.tasks import TaskInput
 from differential_diffusion.tasks.deblur import deblur, given_kernel, held_variance
+from differential_diffusion.tasks.measured import posterior_mean
 
 NOISE = 2.55
 BLURS: dict[str, tuple[Tensor, dict[str, Any]]] = {
@@ -47,6 +49,14 @@ def blurred(picture: Tensor, kernel: Tensor, noise: float = NOISE, seed: int = 0
     return Blur(kernel).forward(picture) + noise / 127.5 * drawn
 
 
+def cut_out(kernel: Tensor, wide: Tensor | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """What the sharp and the blurred picture are where both are cut out of a larger scene."""
+    wide, operator = scene(90, 110) if wide is None else wide, CutBlur(kernel)
+    truth, soft = operator.cut(wide), operator.forward(wide)
+    drawn = torch.randn(truth.shape, generator=torch.Generator().manual_seed(seed))
+    return truth, soft + NOISE / 127.5 * drawn
+
+
 def as_bytes(picture: Tensor) -> np.ndarray:
     levels = (127.5 * (picture[0] + 1)).round().clamp(0, 255).byte()
     return levels.permute(1, 2, 0).numpy()
@@ -67,12 +77,40 @@ def rms(x: Tensor) -> float:
 @pytest.mark.parametrize("blur", BLURS)
 def test_blurred_again_it_is_what_was_given_within_the_noise(blur: str) -> None:
     kernel, told = BLURS[blur]
-    soft = blurred(scene(), kernel)
+    truth, soft = cut_out(kernel)
     result = dd.deblur(as_bytes(soft), noise_level_8bit=NOISE, **told)
-    made = as_tensor(result.image)
+    made, operator = as_tensor(result.image), CutBlur(kernel)
     assert result.evaluations == 8
-    assert 0.7 * NOISE < rms(Blur(kernel).forward(made) - soft) < 1.05 * NOISE
-    assert psnr(made, scene()) > psnr(soft, scene()) + 2.5
+    assert 0.7 * NOISE < rms(operator.forward(made) - operator.cut(soft)) < 1.05 * NOISE
+    assert psnr(made, truth) > psnr(soft, truth) + 2.5
+
+
+@pytest.mark.parametrize(("blur", "factor"), [("gaussian", 1.25), ("motion", 1.7)])
+def test_light_from_beyond_the_borders_leaves_no_ripples(blur: str, factor: float) -> None:
+    """Beside the estimate that takes what lies beyond for the picture mirrored."""
+    kernel, told = BLURS[blur]
+    truth, soft = cut_out(kernel)
+    model, mirrored = dd.load_model("prior"), Blur(kernel)
+    sigma = NOISE / 127.5
+
+    def run(plan: Plan) -> Tensor:
+        return run_plan(plan, model)
+
+    def held(_: float, following: float) -> float:
+        return held_variance(mirrored, soft, sigma**2, following)
+
+    levels = 35 / 127.5, sigma
+    start = mirrored.prox(soft, soft, torch.full((1, 1, 1, 1), held(0, levels[0])), sigma**2)
+    rippled = posterior_mean(run, mirrored, soft, start, sigma, 8, 0, levels, held) - truth
+    request = DeblurRequest(image=None, noise_level_8bit=NOISE, **told)
+    made = deblur(request, TaskInput(soft), run).samples - truth
+    reach = len(kernel) // 2
+    far = torch.zeros(1, 3, *soft.shape[-2:], dtype=torch.bool)
+    far[..., 2 * reach : -2 * reach, 2 * reach : -2 * reach] = True
+    near = torch.ones_like(far)
+    near[..., reach:-reach, reach:-reach] = False
+    assert rms(rippled[near]) > factor * rms(made[near])
+    assert rms(made[far]) < 1.05 * rms(rippled[far])
 
 
 def test_a_given_kernel_is_the_named_one(tmp_path: Path) -> None:
@@ -241,8 +279,8 @@ def test_photographs_gain_and_sharp_ones_stay(shared_data: Path) -> None:
     widths, gains = [], []
     images = sorted(load_images(shared_data / "cbsd68.tar").images)
     for index in (10, 30, 50):
-        truth = as_tensor(images[index].pixels[:200, :200])
-        soft = blurred(truth, gaussian_kernel(1.6), seed=index)
+        wide = as_tensor(images[index].pixels[:214, :214])
+        truth, soft = cut_out(gaussian_kernel(1.6), wide, seed=index)
         result = dd.deblur(as_bytes(soft), noise_level_8bit=NOISE)
         gains.append(psnr(as_tensor(result.image), truth) - psnr(soft, truth))
         widths.append(float(result.notes[0].split()[4]))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..core.operators import Blur, gaussian_kernel, motion_kernel
+from ..core.operators import Blur, CutBlur, gaussian_kernel, motion_kernel
 from ..core.plan import Run
 from ..errors import InputError
 from ..maps import from_file, from_image
@@ -32,10 +33,16 @@ _LEVELS = 35 / 127.5, 2.55 / 127.5
 _PASSED = 0.5  # of σ²: noise that the picture may bring along, beside the denoiser's own error
 _MOST = 50.0  # of σ²: the largest V
 _NARROWEST = 0.3  # pixels; narrower Gaussians leave every pixel as it is
+_CELL = 4  # pixels: what is added around is a multiple, as the bundled prior errs less so
 
 
 def deblur(request: DeblurRequest, source: TaskInput, run: Run) -> TaskOutput:
-    """Estimate the mean, or sample, held to the blurred picture in every step."""
+    """Estimate the mean, or sample, held to the blurred picture in every step.
+
+    The picture is taken for a part cut out of a larger scene: what is estimated is larger by the
+    kernel's reach, of which no more is known than the light that it shed into the picture, and in
+    the end is cut as the picture was.
+    """
     strength = strength_tensor(request.strength, source, invert=request.invert)
     noise = noise_tensor(request.noise_level_8bit, source)
     if is_auto(request.noise_level_8bit):
@@ -48,16 +55,18 @@ def deblur(request: DeblurRequest, source: TaskInput, run: Run) -> TaskOutput:
     def held(sigma: float, following: float) -> float:
         return held_variance(operator, y, level, following)
 
-    start = operator.prox(y, y, torch.full((1, 1, 1, 1), held(0, _LEVELS[0])), noise.square())
+    wide = F.pad(y, operator.around, "reflect")
+    first = torch.full((1, 1, 1, 1), held(0, _LEVELS[0]))
+    start = operator.prox(wide, y, first, noise.square())
     output = reconstructed(
         request, source, run, operator, y, start, _LEVELS, held=held, noise_sigma=noise
     )
-    mean = None if output.mean is None else in_part(source, output.mean, strength)
+    mean = None if output.mean is None else in_part(source, operator.cut(output.mean), strength)
     if is_auto(request.noise_level_8bit):
         notes = (*notes, f"noise: {127.5 * math.sqrt(level):.1f} of 255, estimated")
     return replace(
         output,
-        samples=in_part(source, output.samples, strength),
+        samples=in_part(source, operator.cut(output.samples), strength),
         keep=strength == 0,
         map=strength,
         mean=mean,
@@ -137,14 +146,18 @@ def given_kernel(value: Any) -> Tensor:
     return odd / odd.sum()
 
 
-def _operator(kernel: Tensor, source: TaskInput) -> Blur:
-    """The blur, if the picture is large enough for it."""
+def _operator(kernel: Tensor, source: TaskInput) -> CutBlur:
+    """The blur, if the picture is large enough for it, with a reach of whole cells if it can."""
     if any(side // 2 >= length for side, length in zip(kernel.shape, source.size, strict=True)):
         raise InputError(
             f"the kernel has {kernel.shape[0]}x{kernel.shape[1]} pixels and the picture "
             f"{source.size[0]}x{source.size[1]}: give a smaller kernel or a larger picture"
         )
-    return Blur(kernel)
+    more = [
+        max(0, min(-(-(side // 2) // _CELL) * _CELL, length - 1) - side // 2)
+        for side, length in zip(kernel.shape, source.size, strict=True)
+    ]
+    return CutBlur(F.pad(kernel, (more[1], more[1], more[0], more[0])))
 
 
 TASK = Task(DeblurRequest, deblur, "take a known blur away, or a Gaussian one of unknown width")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import LinearOperator
-from .blur import Blur, gaussian_kernel, motion_kernel
+from .blur import Blur, CutBlur, gaussian_kernel, motion_kernel
 from .channels import BAYER_PATTERNS, ChannelSum, bayer, grey
 from .composition import Composition
 from .deepinv import DeepinvPhysics
@@ -22,6 +22,7 @@ __all__ = [
     "ChannelSum",
     "Coefficients",
     "Composition",
+    "CutBlur",
     "DeepinvPhysics",
     "FourierSampling",
     "Jpeg",
@@ -45,6 +46,7 @@ OPERATORS: dict[str, type[LinearOperator]] = {
     "block average": BlockAverage,
     "separable": Separable,
     "blur": Blur,
+    "cut blur": CutBlur,
     "channel sum": ChannelSum,
     "fourier": FourierSampling,
     "composition": Composition,

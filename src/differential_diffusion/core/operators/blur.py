@@ -40,29 +40,28 @@ class Blur(LinearOperator):
         self._mode = "circular" if circular else "reflect"
         self._transfers: dict[tuple[object, ...], Tensor] = {}
 
+    @property
+    def around(self) -> tuple[int, int, int, int]:
+        """How far the kernel reaches: left, right, up, down."""
+        rows, columns = (side // 2 for side in self.kernel.shape)
+        return columns, columns, rows, rows
+
+    def cut(self, wide: Tensor) -> Tensor:
+        """What is left of a picture without a border as wide as the kernel reaches."""
+        left, right, up, down = self.around
+        return F.pad(wide, (-left, -right, -up, -down))
+
     def forward(self, x: Tensor) -> Tensor:
         """A x = k * x."""
-        rows, columns = (side // 2 for side in self.kernel.shape)
-        padded = F.pad(x, (columns, columns, rows, rows), self._mode)
-        if self.kernel.numel() > _LARGE:
-            blurred = self._filtered(padded)
-            return blurred[..., rows : rows + x.shape[-2], columns : columns + x.shape[-1]]
-        flipped = self.kernel.to(x).flip(0, 1)
-        weight = flipped.expand(x.shape[1], 1, -1, -1)
-        return F.conv2d(padded, weight, groups=x.shape[1])
+        padded = F.pad(x, self.around, self._mode)
+        return self._blurred(padded)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y, the gradient of <A x, y> with respect to x."""
-        rows, columns = (side // 2 for side in self.kernel.shape)
-        around = (columns, columns, rows, rows)
         with torch.enable_grad():
             x = torch.zeros_like(y, requires_grad=True)
-            if self.kernel.numel() > _LARGE:
-                padded = F.pad(x, around, self._mode)
-                spread = self._filtered(F.pad(y, around), adjoint=True)
-                (gradient,) = torch.autograd.grad(padded, x, spread)
-            else:
-                (gradient,) = torch.autograd.grad(self.forward(x), x, y)
+            padded = F.pad(x, self.around, self._mode)
+            (gradient,) = torch.autograd.grad(padded, x, self._spread(y))
         return gradient
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
@@ -87,7 +86,7 @@ class Blur(LinearOperator):
         noise = torch.as_tensor(noise_variance).to(v)
         even = variance.shape[1:] == (1, 1, 1)
         if even and not self.circular:
-            return self._mirrored_prox(v, y, variance, noise.clamp(min=FLOOR))
+            return self._nearly_circular_prox(v, y, variance, noise.clamp(min=FLOOR))
         if not even or noise.numel() > 1:
             return super().prox(v, y, variance, noise_variance)
         transfer = self.transfer(v)
@@ -115,13 +114,15 @@ class Blur(LinearOperator):
             twice[:, -1] = 1
         return float((twice * passed).sum() / (like.shape[-2] * like.shape[-1]))
 
-    def _mirrored_prox(self, v: Tensor, y: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
-        """The prox at mirrored borders: the system is nearly that of a picture that goes round."""
+    def _nearly_circular_prox(
+        self, v: Tensor, y: Tensor, variance: Tensor, noise: Tensor
+    ) -> Tensor:
+        """The prox at other borders: the system is nearly that of a picture that goes round."""
         dims = (-3, -2, -1)
         level = noise.mean(dims, keepdim=True) if noise.ndim == 4 else noise
-        height, width = v.shape[-2:]
+        height, width = y.shape[-2:]
         size = _quick(height), _quick(width)
-        gain = 1 / (variance * self.transfer(v, size).abs().square() + level)
+        gain = 1 / (variance * self.transfer(y, size).abs().square() + level)
 
         def system(z: Tensor) -> Tensor:
             return self.forward(variance * self.adjoint(z)) + noise * z
@@ -151,6 +152,20 @@ class Blur(LinearOperator):
             self._transfers[key] = torch.fft.rfft2(whole)
         return self._transfers[key]
 
+    def _blurred(self, wide: Tensor) -> Tensor:
+        """The part of k * x where the kernel stays within x: less on all sides by its reach."""
+        if self.kernel.numel() > _LARGE:
+            return self.cut(self._filtered(wide))
+        weight = self.kernel.to(wide).flip(0, 1).expand(wide.shape[1], 1, -1, -1)
+        return F.conv2d(wide, weight, groups=wide.shape[1])
+
+    def _spread(self, y: Tensor) -> Tensor:
+        """The adjoint of `_blurred`."""
+        if self.kernel.numel() > _LARGE:
+            return self._filtered(F.pad(y, self.around), adjoint=True)
+        weight = self.kernel.to(y).flip(0, 1).expand(y.shape[1], 1, -1, -1)
+        return F.conv_transpose2d(y, weight, groups=y.shape[1])
+
     def _filtered(self, padded: Tensor, *, adjoint: bool = False) -> Tensor:
         """Blurs, or the adjoint of it, what has a margin as wide as the kernel reaches."""
         height, width = padded.shape[-2:]
@@ -159,6 +174,31 @@ class Blur(LinearOperator):
         spectrum = torch.fft.rfft2(padded, s=size) * (transfer.conj() if adjoint else transfer)
         filtered: Tensor = torch.fft.irfft2(spectrum, s=size)
         return filtered[..., :height, :width]
+
+
+class CutBlur(Blur):
+    """A x = k * x where the kernel stays within x: a blurred picture, cut out of a larger scene.
+
+    x is larger than the measurement by the kernel's reach on all sides, `around`, as what lies
+    there has shed light into the picture: (B,C,H+2a,W+2b) -> (B,C,H,W).
+
+    Args:
+        kernel: k, (kh,kw) with odd sides.
+
+    Raises:
+        InputError: kernels of other shapes, or not finite.
+    """
+
+    def __init__(self, kernel: Tensor) -> None:
+        super().__init__(kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x = k * x, without a border as wide as the kernel reaches."""
+        return self._blurred(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Aᵀ y."""
+        return self._spread(y)
 
 
 def _quick(length: int) -> int:
