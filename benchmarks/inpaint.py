@@ -42,7 +42,7 @@ ABOUT = (
     "holes, seconds a picture:"
 )
 SHOWN = 38  # a man with a fez
-DEFAULTS = {"steps": 20, "samples": 8, "mean_pictures": 8}
+DEFAULTS = {"steps": 20, "samples": 8, "sample_pictures": 8, "mean_pictures": 8}
 
 
 def strokes(height: int, width: int, rng: np.random.Generator, share: float = 0.05) -> Mask:
@@ -157,15 +157,18 @@ def run(options: argparse.Namespace) -> None:
     """Measure, then write the report."""
     model = common.load(options)
     photos = common.photographs(options)
-    averaged = {photos[i].index for i in common.spread(len(photos), options.mean_pictures)}
-    shown = common.nearest([photo for photo in photos if photo.index in averaged], SHOWN)
+    sampled = [photos[i] for i in common.spread(len(photos), options.sample_pictures)]
+    averaged = [sampled[i] for i in common.spread(len(sampled), options.mean_pictures)]
+    shown = common.nearest(averaged, SHOWN)
     common.denoiser_of(model)(common.centre(shown.pixels, 64, 64), 5)  # the first call loads things
     scores, rows = Scores(), []
     for photo, case in track(list(product(photos, MASKS)), "inpaint"):
         hole = MASKS[case](*photo.size, common.random(photo.index, list(MASKS).index(case)))
         results = {}
         for lifted, one, mean in ((False, NATIVE, NATIVE_MEAN), (True, LIFTED, LIFTED_MEAN)):
-            count = options.samples if photo.index in averaged else 1
+            if photo.index not in {each.index for each in sampled}:
+                continue
+            count = options.samples if photo.index in {each.index for each in averaged} else 1
             made, seconds = samples(model, photo, hole, count, options.steps, lifted=lifted)
             results[one] = made[0], seconds
             if count > 1:
@@ -236,6 +239,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--steps", type=int, default=DEFAULTS["steps"], help="Euler steps")
     parser.add_argument("--samples", type=int, default=DEFAULTS["samples"], help="to average")
+    parser.add_argument(
+        "--sample-pictures", type=int, default=DEFAULTS["sample_pictures"], help="to draw for"
+    )
     parser.add_argument(
         "--mean-pictures", type=int, default=DEFAULTS["mean_pictures"], help="fewer for the means"
     )
