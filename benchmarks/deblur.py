@@ -2,7 +2,8 @@
 
 The photograph is blurred, mirrored at its borders, and gets noise of level 2.55, neither clipped
 nor rounded. That suits the others, which take it to be mirrored; `deblur` takes what lies beyond
-the borders to be unknown, as it is of real photographs. Each of the others has the setting that is best for each picture by the truth.
+the borders to be unknown, as it is of real photographs. Each of the others has the setting that is
+best for each picture by the truth.
 """
 
 from __future__ import annotations
