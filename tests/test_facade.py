@@ -213,3 +213,29 @@ def test_uniform_is_one_level_for_all(photograph: np.ndarray[Any, Any]) -> None:
 def test_bad_words_are_refused_in_a_sentence(call: Any, match: str) -> None:
     with pytest.raises(InputError, match=match):
         call(DifferentialDiffusionModel(), np.zeros((16, 16, 3), np.uint8))
+
+
+def test_a_batch_of_one_and_a_state_that_was_changed(photograph: np.ndarray[Any, Any]) -> None:
+    crop = photograph[:32, :40]
+    given = torch.from_numpy(noisy(crop, 15)).permute(2, 0, 1)[None].float() / 255
+    made = differential_diffusion_process(given, 4)
+    assert made.shape == given.shape
+    clean = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None] / 255
+    assert float((made - clean).square().mean()) < 0.4 * float((given - clean).square().mean())
+    forward, reverse = DifferentialDiffusionModel().diffusion_steps(given, 3)
+    state = reverse(forward(given), 0)
+    with pytest.raises(InputError, match="give that back"):
+        forward(state[0])
+
+
+def test_uniform_holds_for_a_level_left_to_be_found(photograph: np.ndarray[Any, Any]) -> None:
+    crop = noisy(photograph[:48, :64], 10)
+    crop[:, :32] = photograph[:48, :32]
+    model = DifferentialDiffusionModel().initialize_parameters("uniform")
+    asked = model.enhance_image(crop, noise_level_8bit="auto")
+    assert np.array_equal(asked, model.enhance_image(crop))
+    assert not np.array_equal(asked, dd.enhance(crop).image)
+    with pytest.raises(InputError, match="enhancement_level"):
+        model.enhance_image(crop, level="high")
+    with pytest.raises(InputError, match="restoration_mode"):
+        model.restore_image(crop, mode="deep")

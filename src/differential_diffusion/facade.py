@@ -116,12 +116,14 @@ class DifferentialDiffusionModel:
             enhancement_level: "low", "medium" or "high".
             settings: as `enhance` takes them.
         """
-        given: dict[str, Any] = {"model": self.model, "seed": self.seed}
-        if self._uniform and is_auto(settings.get("noise_level_8bit", "auto")):
+        given: dict[str, Any] = {"model": self.model, "seed": self.seed, **settings}
+        if "level" in given:
+            raise InputError("level is enhancement_level here: give it by that name")
+        if self._uniform and is_auto(given.get("noise_level_8bit", "auto")):
             given["noise_level_8bit"] = 127.5 * _root_mean_square(_noise(_input(image, self.model)))
         elif self._mapped:
-            given["strength"] = self.pixel_strengths
-        return enhance(image, enhancement_level, **(given | settings)).image
+            given.setdefault("strength", self.pixel_strengths)
+        return enhance(image, enhancement_level, **given).image
 
     def restore_image(
         self,
@@ -141,8 +143,11 @@ class DifferentialDiffusionModel:
             "seed": self.seed,
             "pixel_strengths": self.pixel_strengths,
             "control_mechanism": self.control_mechanism,
+            **settings,
         }
-        return restore(image, mode=restoration_mode, **(given | settings)).image
+        if "mode" in given:
+            raise InputError("mode is restoration_mode here: give it by that name")
+        return restore(image, mode=restoration_mode, **given).image
 
     def diffusion_steps(self, image: Any, steps: int = 100) -> tuple[Forward, Reverse]:
         """The two halves of a step, for a loop of one's own over one picture.
@@ -228,10 +233,13 @@ class _Steps:
         """Add the noise of this step; in the first, what the picture lacks of the start too."""
         if self.step >= self.steps:
             raise InputError(f"there were {self.steps} steps: ask for more, or stop the loop")
-        x = image
         has = self._level(self.step).square()
-        if not (isinstance(image, Tensor) and image.shape == self.x.shape):
+        if self.step == 0:
             x, has = self.x, torch.minimum(self.noise.square(), has)
+        elif isinstance(image, Tensor) and image.shape == self.x.shape:
+            x = image
+        else:
+            raise InputError("image is not what reverse_denoising returned: give that back")
         added = (self._raised(self.step).square() - has).clamp(min=0).sqrt()
         return torch.where(added > 0, x + added * self.draw(self.step), x)
 

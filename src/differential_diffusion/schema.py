@@ -23,6 +23,7 @@ from .errors import InputError
 
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
+_WORDS = ("adaptive", "uniform")
 
 
 class MapSpec(BaseModel):
@@ -266,6 +267,9 @@ class RestoreRequest(Request):
 
     @model_validator(mode="after")
     def _check_damage(self) -> RestoreRequest:
+        words = isinstance(self.pixel_strengths, str) and self.pixel_strengths in _WORDS
+        if self.invert and words:
+            raise ValueError("invert turns a map of pixel_strengths, and none was given: give one")
         if self.mode == "light" and not is_auto(self.damage):
             raise ValueError("damage was given with mode 'light', which mends none: use 'standard'")
         return self

@@ -121,3 +121,10 @@ def test_the_strength_has_the_error_s_noise_level() -> None:
     strength = compression_strength(seen).tensor()
     sigma = strength_to_sigma(strength)[0, 0].numpy()
     np.testing.assert_allclose(sigma, estimate_compression(seen), rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("value", [-1.0, 1.0])
+def test_pictures_that_are_clipped_all_over_tell_nothing(value: float) -> None:
+    image = np.full((48, 48, 1), value, np.float32)
+    assert find_quantisation(image) is None
+    assert not estimate_compression(image).any()

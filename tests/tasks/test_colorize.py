@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 from scipy.spatial import cKDTree
 from torch import Tensor
 from typer.testing import CliRunner
@@ -258,3 +258,16 @@ def test_photographs_get_their_colours_back_from_a_few_pixels(
 def psnr(made: NDArray[Any], truth: Pixels) -> float:
     error = float(((made.astype(float) - truth) ** 2).mean())
     return 10 * math.log10(255**2 / error)
+
+
+def test_the_profile_of_a_grey_picture_does_not_go_with_colours(tmp_path: Path) -> None:
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = b"GRAY"
+    grey = Image.fromarray(np.full((16, 20), 90, np.uint8))
+    grey.save(tmp_path / "grey.png", icc_profile=bytes(profile))
+    result = dd.colorize(tmp_path / "grey.png")
+    assert any("profile" in note for note in result.notes)
+    result.save(tmp_path / "colours.png")
+    with Image.open(tmp_path / "colours.png") as made:
+        assert made.mode == "RGB"
+        assert "icc_profile" not in made.info

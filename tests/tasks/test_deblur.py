@@ -288,3 +288,16 @@ def test_photographs_gain_and_sharp_ones_stay(shared_data: Path) -> None:
         assert psnr(kept, truth) > 50
     assert np.mean(gains) > 2, gains
     assert math.sqrt(np.mean((np.array(widths) - 1.6) ** 2)) < 0.3, widths
+
+
+@pytest.mark.parametrize("level", [0, "map"])
+def test_samples_without_noise_and_with_a_map_of_it(repository: Path, level: Any) -> None:
+    with Image.open(repository / "examples" / "photograph.png") as opened:
+        sharp = np.asarray(opened.convert("RGB"))[80:128, 140:188]
+    x = torch.from_numpy(sharp / 255).permute(2, 0, 1)[None].float()
+    soft = Blur(gaussian_kernel(1.0)).forward(x)[0].permute(1, 2, 0).numpy()
+    given = np.rint(soft * 255).astype(np.uint8)
+    noise = np.full((48, 48), 2.0) if level == "map" else level
+    result = dd.deblur(given, sigma=1.0, noise_level_8bit=noise, samples=2, steps=10)
+    for image in result.images:
+        assert np.square(image.astype(float) - sharp).mean() ** 0.5 < 12

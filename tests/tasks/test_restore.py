@@ -302,3 +302,29 @@ def test_bold_lines_and_specks_are_anomalies_too(repository: Path) -> None:
     before, after = (np.abs(dd.anomaly_map(x).deviations) for x in (clean, bold))
     assert np.median(after[mask]) > 2 * np.median(before[mask])
     assert (after[~mask] > 3).mean() < 0.05
+
+
+def test_pictures_that_are_no_longer_the_file_s_have_no_blocks(
+    repository: Path, tmp_path: Path
+) -> None:
+    with Image.open(repository / "examples" / "photograph.png") as opened:
+        opened.convert("RGB").crop((120, 60, 280, 188)).save(tmp_path / "a.jpg", quality=30)
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.thumbnail((80, 64))
+        as_it_is = np.asarray(image)
+        result = dd.restore(image, noise_level_8bit=0, damage=0.0)
+        assert np.array_equal(np.asarray(result.image), as_it_is)
+
+
+def test_no_deviation_is_claimed_of_blocks_that_went(repository: Path, tmp_path: Path) -> None:
+    with Image.open(repository / "examples" / "photograph.png") as opened:
+        opened.convert("RGB").crop((120, 60, 184, 124)).save(tmp_path / "a.jpg", quality=20)
+    damage = np.zeros((64, 64), np.float32)
+    damage[10:14, 10:40] = 1
+    given = {"noise_level_8bit": 0, "damage": damage, "samples": 2, "steps": 2}
+    assert dd.restore(tmp_path / "a.jpg", **given).std is None
+
+
+def test_invert_without_a_map_is_refused() -> None:
+    with pytest.raises(InputError, match="invert turns a map"):
+        build(RestoreRequest, image="x", invert=True)

@@ -36,7 +36,7 @@ Passes = Annotated[
     int | None,
     typer.Option(
         "--passes",
-        help="Evaluations that the mean takes [default: upscale and deblock 8, demosaic 24].",
+        help="Evaluations that the mean takes [default: 8; demosaic: 24].",
     ),
 ]
 

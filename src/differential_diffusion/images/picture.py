@@ -168,7 +168,12 @@ class Picture(Raster):
         source = self._levels() if self.pixels.dtype == np.bool_ else self
         if source.pixels.ndim == 3:
             return source
-        return replace(source, pixels=np.repeat(source.pixels[..., None], 3, axis=2))
+        metadata, notes = source.metadata, source.notes
+        if metadata.icc is not None and metadata.icc[16:20] == b"GRAY":
+            metadata = replace(metadata, icc=None)
+            notes = (*notes, "The profile of grey pictures was left out of one with colours.")
+        pixels = np.repeat(source.pixels[..., None], 3, axis=2)
+        return replace(source, pixels=pixels, metadata=metadata, notes=notes)
 
     def _levels(self) -> Picture:
         """This bilevel picture in 8 bits, which an edit's grey levels need."""

@@ -130,6 +130,8 @@ def _quantisation(image: Array) -> tuple[Quantisation | None, Array]:
     # Where the range ended the decoder has clipped, and the multiples are gone.
     whole = ((levels > -127.5) & (levels < 126.5)).all(2)
     inside = _blocks(whole, top, left).all((2, 3)).ravel()
+    if not inside.any():
+        return None, luma
     blocks = _evenly(_blocks(luma, top, left), _MOST_BLOCKS, inside)
     # A pattern that repeats has few values at a frequency, which are no steps: each block once.
     once = np.unique(blocks.reshape(len(blocks), -1), axis=0)

@@ -112,9 +112,13 @@ def deblocked(source: TaskInput, run: Run, seed: int, least: float) -> tuple[Ten
     """
     if not isinstance(source.jpeg, JpegFormat):
         return None
+    picture = source.image[:, :1] if source.grey else source.image
     jpeg, k = Jpeg(source.jpeg, *source.size), source.coefficients()
     if k is None:
-        k = coefficients_of_decoded(source.image[:, :1] if source.grey else source.image, jpeg)
+        # Pillow's pictures keep their tables when they are resized or turned grey.
+        if len(source.jpeg.tables) != picture.shape[1] or evidence(picture, source.jpeg)[0] < 0:
+            return None
+        k = coefficients_of_decoded(picture, jpeg)
     error = error_of(source.jpeg, k)
     if error < least:
         return None

@@ -71,7 +71,7 @@ def reconstructed(
     seen = y[:, : source.model_channels]
     guide = partial(GUIDANCE[guidance], operator=operator, y=seen, noise_sigma=noise)
     samples = run(Plan(start, everywhere, guide=guide, **plan_options(request)))
-    if request.noise_level_8bit == 0:
+    if noise_sigma is None and request.noise_level_8bit == 0:
         samples = _held_in_range(operator, seen, samples)
     return TaskOutput(samples, everywhere == 0, everywhere, mean=mean)
 

@@ -102,6 +102,7 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     if blocks is not None:
         error = torch.tensor(blocks[1])
         notes = (*notes, f"JPEG blocks: an error of {127.5 * blocks[1]:.1f} of 255 was expected")
+        spread = False  # what is free of blocks is a mean
         keep, touched = keep & False, torch.maximum(touched, sigma_to_strength(error))
     output = TaskOutput(samples, keep, touched, found.noise, shown, notes, spread, mean)
     return _in_part(request, given, output)
