@@ -35,10 +35,10 @@ from .common import Photo
 
 DEVIATIONS = np.linspace(0.1, 3, 30)
 NOISE_8BIT, HOLES, FACTOR = 25, 0.5, 2
-ORACLE_SIDE, ORACLE_LENGTH = 8, 4.0
+ORACLE_SIDE, ORACLE_LENGTH, DEVIATION = 8, 4.0, 0.25
 ABOUT = (
     "{samples} samples of each of {pictures} crops of {crop} x {crop} pixels and {oracles} "
-    "Gaussian pictures of {side} x {side} (deviation 0.5, falling as exp(-distance/{length:g}), "
+    "Gaussian pictures of {side} x {side} (deviation 0.25, falling as exp(-distance/{length:g}), "
     "channels correlated by 0.8). White noise of σ 25; half of the pixels missing at random, the "
     "others given; bicubic down-sampling by 2, rounded to 8 bits. Coverage is over unknown values "
     "alone, in per cent, beside what {samples} samples of an exact normal posterior would show. "
@@ -142,7 +142,7 @@ def gaussian(side: int, length: float) -> Gaussian:
     place = torch.stack([y.flatten(), x.flatten()], 1)
     space = torch.exp(-torch.cdist(place, place) / length)
     colour = torch.full((3, 3), 0.8, dtype=torch.float64).fill_diagonal_(1.0)
-    return Gaussian(torch.zeros(3, side, side), 0.25 * torch.kron(colour, space).float())
+    return Gaussian(torch.zeros(3, side, side), DEVIATION**2 * torch.kron(colour, space).float())
 
 
 def oracle_spread(
