@@ -84,13 +84,12 @@ def main() -> None:
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %")
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
-        job = bar.add_task("filling", total=1.0)
-        passes = {1: "filling", 2: "denoising"}
+        job = bar.add_task("run 1", total=1.0)
         result = dd.restore(
             source,
             seed=options.seed,
             on_progress=lambda progress: bar.update(
-                job, completed=progress.fraction, description=passes[progress.run]
+                job, completed=progress.fraction, description=f"run {progress.run}"
             ),
         )
     target = result.save(options.output / "restored.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -100,3 +101,11 @@ def test_the_gallery_is_made_by_its_command(repository: Path, tmp_path: Path, na
     ):
         left = np.asarray(made)[30:, :300], np.asarray(kept)[30:, :300]
     assert np.array_equal(*left)  # what was given
+
+
+def test_the_demo_runs(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(repository / "examples" / "demo.py"), "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "demo.png") as sheet:
+        assert sheet.size[0] > 900
