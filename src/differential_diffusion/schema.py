@@ -219,7 +219,7 @@ class RestoreRequest(Request):
     """Find noise and damage in the picture and mend both.
 
     By default damage is filled with the mean of what may have been there, which errs least; where
-    it is wide, and the mean has no texture, from a sample in `steps` steps, of which few lean to
+    it is wide, and the mean has no texture, with a sample in `steps` steps, of which few lean to
     the mean too. With `estimate="sample"` all of a filling is a sample.
 
     Attributes:

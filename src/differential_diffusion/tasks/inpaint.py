@@ -57,7 +57,6 @@ def mean_filling(
     run: Run,
     passes: int,
     seed: int = 0,
-    texture: Tensor | None = None,
 ) -> Tensor:
     """An estimate of the mean of what the holes may hold, which errs less than that of samples.
 
@@ -75,7 +74,6 @@ def mean_filling(
         run: a model.
         passes: how many levels.
         seed: of the plans, which draw nothing.
-        texture: (1,C,H,W), what to start from further inside, where the mean would have none.
 
     Returns: (1,C,H,W).
     """
@@ -84,8 +82,6 @@ def mean_filling(
         return image
     most = strength_to_sigma(strength)
     x = _surface(image, most >= _FIRST, run, seed)
-    if texture is not None:
-        x = torch.where(far_inside(hole), texture, x)
     for sigma in _FIRST * (_LAST / _FIRST) ** torch.linspace(0, 1, passes):
         level = torch.where(hole, most.clamp(max=float(sigma)), noise)
         still = torch.where(hole, 0.0, noise)
@@ -93,11 +89,12 @@ def mean_filling(
     return x
 
 
-def far_inside(hole: Tensor) -> Tensor:
-    """Where a hole, (1,1,H,W) bool, is so wide that its borders tell nothing of the texture."""
+def wide(hole: Tensor) -> Tensor:
+    """The parts of a hole, (1,1,H,W) bool, too wide for the mean of fillings to have texture."""
     inside = hole[0, 0].numpy().astype(np.uint8)
-    away = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return torch.from_numpy(away > _REACH)[None, None]
+    core = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5) > _REACH
+    square = np.ones((2 * _REACH + 3, 2 * _REACH + 3), np.uint8)
+    return torch.from_numpy(cv2.dilate(core.astype(np.uint8), square) > 0)[None, None] & hole
 
 
 def _surface(image: Tensor, hole: Tensor, run: Run, seed: int) -> Tensor:

@@ -28,7 +28,7 @@ from .base import (
     strength_tensor,
 )
 from .deblock import deblocked
-from .inpaint import far_inside, mean_filling
+from .inpaint import mean_filling, wide
 from .unexplained import confirmed, hidden_damage, noise_removed
 
 LEAST_REMOVED = 0.65
@@ -109,12 +109,14 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
 
 
 def _filled(plan: Plan, run: Run) -> Tensor:
-    """The mean of all fillings; in wide damage, which would stay flat, begun from a sample."""
-    hole, seeds = plan.strength > 0, plan.seeds[:1]
-    texture = run(replace(plan, seeds=seeds)) if bool(far_inside(hole).any()) else None
-    return mean_filling(
-        plan.image, plan.strength, plan.noise, run, _FILLING_PASSES, seeds[0], texture
-    )
+    """The mean of all fillings; a sample where damage is wide, and the mean has no texture."""
+    image, noise, seed = plan.image, plan.noise, plan.seeds[0]
+    broad = wide(plan.strength > 0)
+    if bool(broad.any()):
+        image = torch.where(broad, run(replace(plan, seeds=(seed,))), image)
+        noise = torch.where(broad, 0.0, noise)
+    thin = torch.where(broad, 0.0, plan.strength)
+    return mean_filling(image, thin, noise, run, _FILLING_PASSES, seed)
 
 
 def _find(request: RestoreRequest, source: TaskInput, run: Run) -> tuple[_Found, int]:
