@@ -21,17 +21,15 @@ from .api import enhance, restore
 from .core.ladder import SIGMA_MIN, karras
 from .core.noise import PositionalNoise
 from .core.plan import Plan, Run
-from .engine import run_plan
+from .engine import run_plan, source_of
 from .errors import InputError
 from .images import Picture, read
 from .models import DenoiserModel, load_model
-from .schema import is_auto
+from .schema import is_auto, strength_word
 from .tasks import TaskInput
 from .tasks.base import above_floor, colour_noise, noise_tensor, strength_tensor
 
 __all__ = ["DifferentialDiffusionModel", "differential_diffusion_process"]
-
-_WORDS = ("adaptive", "uniform")
 
 Forward = Callable[[Any], Tensor]
 Reverse = Callable[[Tensor, int], Any]
@@ -91,7 +89,7 @@ class DifferentialDiffusionModel:
         Raises:
             InputError: for another word.
         """
-        named = isinstance(pixel_strengths, str) and pixel_strengths not in _WORDS
+        named = isinstance(pixel_strengths, str) and not strength_word(pixel_strengths)
         if named and not Path(pixel_strengths).expanduser().is_file():
             raise InputError(
                 f"pixel_strengths is '{pixel_strengths}': give 'adaptive', 'uniform' or a map"
@@ -120,7 +118,9 @@ class DifferentialDiffusionModel:
         if "level" in given:
             raise InputError("level is enhancement_level here: give it by that name")
         if self._uniform and is_auto(given.get("noise_level_8bit", "auto")):
-            given["noise_level_8bit"] = 127.5 * _root_mean_square(_noise(_input(image, self.model)))
+            given["noise_level_8bit"] = 127.5 * _root_mean_square(
+                _noise(source_of(read(image), self.model))
+            )
         elif self._mapped:
             given.setdefault("strength", self.pixel_strengths)
         return enhance(image, enhancement_level, **given).image
@@ -179,15 +179,15 @@ class DifferentialDiffusionModel:
 
     @property
     def _mapped(self) -> bool:
-        return not (isinstance(self.pixel_strengths, str) and self.pixel_strengths in _WORDS)
+        return strength_word(self.pixel_strengths) is None
 
     @property
     def _uniform(self) -> bool:
-        return isinstance(self.pixel_strengths, str) and self.pixel_strengths == "uniform"
+        return strength_word(self.pixel_strengths) == "uniform"
 
     def _levels(self, picture: Picture) -> tuple[Tensor, Tensor, Tensor]:
         """The picture as the model sees it, its noise, and the levels to start from."""
-        source = _source(picture, self.model)
+        source = source_of(picture, self.model)
         noise = _noise(source)
         if self._uniform:
             noise = torch.full((1, 1, 1, 1), _root_mean_square(noise))
@@ -282,14 +282,6 @@ def differential_diffusion_process(
         image = forward_diffusion(image)
         image = reverse_denoising(image, step)
     return image
-
-
-def _source(picture: Picture, model: DenoiserModel) -> TaskInput:
-    return TaskInput(picture.tensor(), picture.is_grey, model.channels)
-
-
-def _input(image: Any, model: DenoiserModel) -> TaskInput:
-    return _source(read(image), model)
 
 
 def _noise(source: TaskInput) -> Tensor:

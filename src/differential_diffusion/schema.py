@@ -23,7 +23,6 @@ from .errors import InputError
 
 MAX_STEPS = 10_000
 MAX_SIDE = 16_384
-_WORDS = ("adaptive", "uniform")
 
 
 class MapSpec(BaseModel):
@@ -42,6 +41,14 @@ def _named_map(value: Any) -> Any:
 
 MapLike = Annotated[Any, BeforeValidator(_named_map)]
 """A strength map as the user gives it: number, array, picture, path, or a source by name."""
+
+
+STRENGTH_WORDS = ("adaptive", "uniform")
+
+
+def strength_word(value: Any) -> str | None:
+    """Which of the words stands in place of a map of strengths; None where it is a map."""
+    return value if isinstance(value, str) and value in STRENGTH_WORDS else None
 
 
 def is_auto(value: Any) -> bool:
@@ -267,8 +274,7 @@ class RestoreRequest(Request):
 
     @model_validator(mode="after")
     def _check_damage(self) -> RestoreRequest:
-        words = isinstance(self.pixel_strengths, str) and self.pixel_strengths in _WORDS
-        if self.invert and words:
+        if self.invert and strength_word(self.pixel_strengths):
             raise ValueError("invert turns a map of pixel_strengths, and none was given: give one")
         if self.mode == "light" and not is_auto(self.damage):
             raise ValueError("damage was given with mode 'light', which mends none: use 'standard'")

@@ -2,7 +2,7 @@
 
 from .anomaly import Anomaly, anomaly_map
 from .batch import execute_batch
-from .executor import Progress, execute
+from .executor import Progress, execute, source_of
 from .fan import fan_out
 from .regions import RegionalDenoiser, windows_over
 from .result import Result
@@ -18,5 +18,6 @@ __all__ = [
     "execute_batch",
     "fan_out",
     "run_plan",
+    "source_of",
     "windows_over",
 ]

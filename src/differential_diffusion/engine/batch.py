@@ -12,7 +12,6 @@ from ..core.types import Step
 from ..images import read
 from ..models import PipelineModel
 from ..schema import EditRequest
-from ..tasks import TaskInput
 from ..tasks.edit import edited, plan_edit
 from .executor import (
     OnProgress,
@@ -22,6 +21,7 @@ from .executor import (
     averaged,
     execute,
     model_of,
+    source_of,
     with_holes_filled,
 )
 from .pipelines import Part, run_on_pipeline
@@ -70,7 +70,7 @@ def execute_batch(
 
     with torch.no_grad():
         pictures = [read(request.image) for request in requests]
-        sources = [TaskInput(p.tensor(), p.is_grey, model.channels) for p in pictures]
+        sources = [source_of(picture, model) for picture in pictures]
         plans = [
             with_holes_filled(plan_edit(*of), model) for of in zip(requests, sources, strict=True)
         ]

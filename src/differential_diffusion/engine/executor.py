@@ -86,17 +86,21 @@ def execute(
 
     task = TASKS[request.task]
     with torch.no_grad():
-        source = TaskInput(
-            picture.tensor(),
-            picture.is_grey,
-            model.channels,
-            picture.jpeg,
-            picture.coefficients,
-            isinstance(model, DenoiserModel),
-        )
-        output = task.perform(request, source, run)
+        output = task.perform(request, source_of(picture, model), run)
     evaluations = counter.evaluations * request.views
     return as_result(request, picture, output, time.perf_counter() - started, evaluations)
+
+
+def source_of(picture: Picture, model: Model) -> TaskInput:
+    """What a task is given of a picture and the model that it will run."""
+    return TaskInput(
+        picture.tensor(),
+        picture.is_grey,
+        model.channels,
+        picture.jpeg,
+        picture.coefficients,
+        isinstance(model, DenoiserModel),
+    )
 
 
 def averaged(model: Model, views: int) -> Model:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from ..errors import InputError
 from ..images import read
 from ..schema import EditRequest
-from ..tasks import TaskInput
 from ..tasks.edit import plan_edit
 from .batch import execute_batch
-from .executor import OnProgress, as_loaded, model_of, with_holes_filled
+from .executor import OnProgress, as_loaded, model_of, source_of, with_holes_filled
 from .result import Result
 
 __all__ = ["fan_out"]
@@ -32,7 +31,7 @@ def fan_out(
     if not factors or not all(0 < factor <= 1 for factor in factors):
         raise InputError(f"strengths is {list(factors)}: give numbers in (0, 1]")
     picture, model = read(request.image), model_of(request)
-    source = TaskInput(picture.tensor(), picture.is_grey, model.channels)
+    source = source_of(picture, model)
     plan = plan_edit(request, source)
     filled = with_holes_filled(plan, model).image
     fixed = {**as_loaded(model), "invert": False, "image": picture}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..core.operators.channels import LUMA
 from ..errors import InputError
 from .raster import Array, peak_of, row_strips
 
@@ -21,8 +22,7 @@ __all__ = ["cmyk_to_rgb", "enlarged", "luma", "requantised", "to_tensor", "writt
 
 Floats = npt.NDArray[np.float32]
 
-# Rec. ITU-R BT.601-7, section 2.5.1.
-_REC601 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_REC601 = np.array(LUMA, dtype=np.float32)
 
 
 def to_tensor(pixels: Array) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from ..core.operators.channels import LUMA
 from . import _check
 
 __all__ = ["SHARP", "estimate_blur"]
@@ -15,7 +16,6 @@ __all__ = ["SHARP", "estimate_blur"]
 SHARP = 0.55
 """Widths in pixels below this do not differ from a sharp photograph's."""
 
-_LUMA = (0.299, 0.587, 0.114)
 _BINS = 32
 _SLOPE, _SLOPE_VARIES = 2.4, 0.25  # of the spectra of photographs
 _MISFIT, _NOISE_VARIES = 0.3, 0.1  # deviations of logarithms
@@ -47,7 +47,7 @@ def estimate_blur(image: NDArray[np.floating], noise_sigma: float) -> float:
     """
     image = _check.picture(image)
     colours = image.shape[2] == 3 and bool((image != image[..., :1]).any())
-    weights = np.asarray(_LUMA if colours else (1.0,))
+    weights = np.asarray(LUMA if colours else (1.0,))
     luma = image[..., : weights.size].astype(np.float64) @ weights
     if min(luma.shape) < _SMALLEST or np.ptp(luma) == 0:
         return 0.0

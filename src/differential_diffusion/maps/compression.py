@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..core.ladder import sigma_to_strength
+from ..core.operators.channels import LUMA
 from . import _check
 from ._bands import BLOCK, DCT
 from .strength import StrengthMap
@@ -19,7 +20,6 @@ __all__ = ["Quantisation", "compression_strength", "estimate_compression", "find
 
 Array = NDArray[np.float32]
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _LARGEST_STEP = 255
 _FEWEST, _FEWEST_STEPS = 16, 4  # coefficients that tell a step, steps that tell a JPEG
 _COMBED = 0.25  # of the step; of coefficients at random, four fifths lie within 0.4 of a multiple
@@ -123,7 +123,7 @@ def compression_strength(image: NDArray[np.floating]) -> StrengthMap:
 def _quantisation(image: Array) -> tuple[Quantisation | None, Array]:
     """What `find_quantisation` returns, and the luma (H,W) in 8-bit levels, less 128."""
     levels = np.clip(image, -1, 1) * np.float32(127.5) - np.float32(0.5)
-    luma = levels @ _LUMA if levels.shape[2] == 3 else levels[..., 0]
+    luma = levels @ np.array(LUMA, np.float32) if levels.shape[2] == 3 else levels[..., 0]
     if min(luma.shape) < 2 * BLOCK:
         return None, luma
     top, left = _grid(luma)

@@ -117,6 +117,38 @@ def in_part(source: TaskInput, mended: Tensor, strength: Tensor) -> Tensor:
     return torch.where(strength > 0, torch.lerp(source.image, mended, strength), source.image)
 
 
+def numbers(
+    value: Any,
+    name: str,
+    *,
+    scale: float,
+    file: str,
+    other: str,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """A number, numbers, or a grey picture or its file, whose range stands for 0 to `scale`.
+
+    Args:
+        value: as the user gave it.
+        name: of the setting.
+        scale: what white stands for.
+        file, other: what to ask for in place of a file that is not there, and of another type.
+        dtype: of the result.
+
+    Raises:
+        InputError: for a file that is not there, or what holds no numbers.
+    """
+    if isinstance(value, str | Path) and not Path(value).expanduser().exists():
+        raise InputError(f"{name} is '{value}': give {file}")
+    if isinstance(value, str | Path | Image.Image):
+        grey = from_image(value) if isinstance(value, Image.Image) else from_file(value)
+        value = scale * grey.array
+    try:
+        return torch.as_tensor(value, dtype=dtype, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is a {type(value).__name__}: give {other}") from None
+
+
 def noise_tensor(
     value: Any, source: TaskInput, ignore: Tensor | None = None, kind: NoiseKind = "auto"
 ) -> Tensor:
@@ -134,20 +166,13 @@ def noise_tensor(
         left_out = None if ignore is None else ignore[0, 0].numpy()
         sigma = estimate_noise(pixels, kind=kind, ignore=left_out)
         return torch.from_numpy(sigma)[None, None].float()
-    if isinstance(value, str | Path) and not Path(value).expanduser().exists():
-        raise InputError(
-            f"noise_level_8bit is '{value}': give a number, a map, its file, or 'auto'"
-        )
-    if isinstance(value, str | Path | Image.Image):
-        grey = from_image(value) if isinstance(value, Image.Image) else from_file(value)
-        value = 255 * grey.array
-    try:
-        level = torch.as_tensor(value, dtype=torch.float32, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(
-            f"noise_level_8bit is a {type(value).__name__}: give a number, a map of numbers, "
-            "or 'auto'"
-        ) from None
+    level = numbers(
+        value,
+        "noise_level_8bit",
+        scale=255,
+        file="a number, a map, its file, or 'auto'",
+        other="a number, a map of numbers, or 'auto'",
+    )
     if level.ndim not in (0, 2) or (level.ndim == 2 and tuple(level.shape) != source.size):
         raise InputError(
             f"noise_level_8bit has the shape {tuple(level.shape)}: give one number or a map of "
@@ -219,6 +244,17 @@ def draw(
         run(replace(plan(*colour_noise(source, noise, seed)), seeds=(seed,))) for seed in seeds
     ]
     return torch.cat(samples) if len(samples) > 1 else samples[0]
+
+
+def unused(request: Request, said: str) -> tuple[str, ...]:
+    """What the user should know of settings of samples that a mean has no use for.
+
+    Args:
+        request: that may set them.
+        said: the sentence, with {} for their names.
+    """
+    given = [name for name in ("steps", "solver", "path") if name in request.model_fields_set]
+    return (said.format(" and ".join(given)),) if given else ()
 
 
 def seeds_of(request: Request) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.ladder import log_linear
 from ..core.noise import PositionalNoise, derive_seed
 from ..core.operators import (
     Coefficients,
@@ -30,6 +31,7 @@ from .base import (
     denoise_plan,
     in_part,
     strength_tensor,
+    unused,
 )
 
 __all__ = ["deblocked", "error_of", "stored"]
@@ -50,6 +52,7 @@ _FROM_PIXELS = (
     "the coefficients were told from the pixels: to read them exactly give the file, and install "
     "the extra: pip install 'differential-diffusion[jpeg]'"
 )
+_NO_SAMPLES = "deblock makes passes, not samples: {} went unused"
 _FALL = 1.4
 """Mean squares of a photograph's coefficients fall as 1 / (u² + v²)^1.4."""
 
@@ -65,7 +68,7 @@ def deblock(request: DeblockRequest, source: TaskInput, run: Run) -> TaskOutput:
     mean = posterior_mean(run, jpeg, k, source, request.passes, request.seed)
     mended = in_part(source, mean.expand_as(source.image), strength)
     return TaskOutput(
-        mended, strength == 0, strength, notes=(*notes, *_unused(request)), mean=mended
+        mended, strength == 0, strength, notes=(*notes, *unused(request, _NO_SAMPLES)), mean=mended
     )
 
 
@@ -151,7 +154,7 @@ def posterior_mean(
     """
     error = error_of(jpeg.form, k)
     x = source.image
-    for index, part in enumerate(_FIRST * (_LAST / _FIRST) ** torch.linspace(0, 1, passes)):
+    for index, part in enumerate(log_linear(passes, _LAST, _FIRST)[:-1].float()):
         sigma = (part * error).view(1, 1, 1, 1)
         own = derive_seed(seed, _STREAM + index)
         noise = PositionalNoise([own], 1 if source.grey else x.shape[1], *source.size)(0)
@@ -179,12 +182,6 @@ def error_of(form: JpegFormat, k: Coefficients) -> float:
     power = (around / falls.sum()).clamp(min=_LEAST)[..., None, None] * falls
     power[..., 0, 0] = math.inf
     return float((1 / (12 / q.square() + 1 / power)).mean().sqrt()) / 127.5
-
-
-def _unused(request: DeblockRequest) -> tuple[str, ...]:
-    """What the user should know of settings that the mean has no use for."""
-    given = [name for name in ("steps", "solver", "path") if name in request.model_fields_set]
-    return (f"deblock makes passes, not samples: {' and '.join(given)} went unused",) * bool(given)
 
 
 TASK = Task(DeblockRequest, deblock, "free a JPEG picture of blocks and rings")

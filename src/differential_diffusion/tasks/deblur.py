@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ..core.operators import Blur, CutBlur, gaussian_kernel, motion_kernel
 from ..core.plan import Run
 from ..errors import InputError
-from ..maps import from_file, from_image
 from ..maps.blur_width import SHARP, estimate_blur
 from ..schema import DeblurRequest, is_auto
 from .base import (
@@ -25,6 +22,7 @@ from .base import (
     channels_last_pixels,
     in_part,
     noise_tensor,
+    numbers,
     strength_tensor,
 )
 from .measured import ROUNDING, reconstructed
@@ -124,25 +122,19 @@ def given_kernel(value: Any) -> Tensor:
     Raises:
         InputError: anything else, or values without a positive sum.
     """
-    if isinstance(value, str | Path) and not Path(value).expanduser().exists():
-        raise InputError(
-            f"kernel is '{value}': give 'gaussian', 'motion', an array, or a grey picture's file"
-        )
-    if isinstance(value, str | Path | Image.Image):
-        grey = from_image(value) if isinstance(value, Image.Image) else from_file(value)
-        value = grey.array.copy()
-    try:
-        kernel = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(
-            f"kernel is a {type(value).__name__}: give 'gaussian', 'motion', an array (h,w), or a "
-            "grey picture"
-        ) from None
+    kernel = numbers(
+        value,
+        "kernel",
+        scale=1,
+        file="'gaussian', 'motion', an array, or a grey picture's file",
+        other="'gaussian', 'motion', an array (h,w), or a grey picture",
+        dtype=torch.float64,
+    )
     if kernel.ndim != 2:
         raise InputError(f"kernel has the shape {tuple(kernel.shape)}: give (h,w)")
     if not bool(kernel.isfinite().all()) or float(kernel.sum()) <= 0:
         raise InputError("kernel must be finite and sum to more than 0: check its values")
-    odd = torch.nn.functional.pad(kernel, (0, 1 - kernel.shape[1] % 2, 0, 1 - kernel.shape[0] % 2))
+    odd = F.pad(kernel, (0, 1 - kernel.shape[1] % 2, 0, 1 - kernel.shape[0] % 2))
     return odd / odd.sum()
 
 

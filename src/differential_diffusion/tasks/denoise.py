@@ -18,7 +18,10 @@ from .base import (
     noise_tensor,
     plan_options,
     posterior_solvers,
+    unused,
 )
+
+ONE_EVALUATION = "the posterior mean takes one evaluation: {} went unused; samples use them"
 
 
 def denoise(request: DenoiseRequest, source: TaskInput, run: Run) -> TaskOutput:
@@ -31,7 +34,7 @@ def denoise(request: DenoiseRequest, source: TaskInput, run: Run) -> TaskOutput:
     notes: tuple[str, ...] = ()
     if wants_mean(request):
         samples = run(denoise_plan(*colour_noise(source, noise, request.seed), request.seed))
-        notes = unused(request)
+        notes = unused(request, ONE_EVALUATION)
     else:
         samples = posterior_samples(request, source, noise, run)
     active = (noise > 0).expand(1, 1, *source.size)
@@ -60,13 +63,6 @@ def posterior_samples(request: Request, source: TaskInput, noise: Tensor, run: R
         return Plan(image, torch.zeros(1, 1, 1, 1), noise=told, **plan_options(request))
 
     return draw(request, source, noise, plan, run)
-
-
-def unused(request: Request) -> tuple[str, ...]:
-    """What the user should know of settings that the posterior mean has no use for."""
-    given = [name for name in ("steps", "solver", "path") if name in request.model_fields_set]
-    said = f"the posterior mean takes one evaluation: {' and '.join(given)} went unused"
-    return (f"{said}; samples use them",) if given else ()
 
 
 TASK = Task(DenoiseRequest, denoise, "remove noise of known, mapped or estimated level")

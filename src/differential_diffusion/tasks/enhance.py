@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..core.operators.channels import LUMA
 from ..core.plan import Run
 from ..maps.compression import estimate_compression
 from ..schema import EnhanceRequest, is_auto
@@ -24,8 +25,9 @@ from .base import (
     in_part,
     noise_tensor,
     strength_tensor,
+    unused,
 )
-from .denoise import posterior_samples, unused, wants_mean
+from .denoise import ONE_EVALUATION, posterior_samples, wants_mean
 
 Array = NDArray[np.float32]
 
@@ -51,7 +53,6 @@ LAYERS = Layer(2, 6.0), Layer(8, 10.0)
 """Detail, and local contrast in what is left of the picture without it."""
 
 _SAFETY = 1.5
-_LUMA = 0.299, 0.587, 0.114
 
 
 def enhance(request: EnhanceRequest, source: TaskInput, run: Run) -> TaskOutput:
@@ -67,7 +68,7 @@ def enhance(request: EnhanceRequest, source: TaskInput, run: Run) -> TaskOutput:
     added = detail(mean, doubt, GAINS[request.level])
     enhanced = in_part(source, mean + added, strength)
     if wants_mean(request):
-        samples, notes = enhanced, unused(request)
+        samples, notes = enhanced, unused(request, ONE_EVALUATION)
     else:
         drawn = posterior_samples(request, source, noise, run)
         samples, notes = in_part(source, drawn + added, strength), ()
@@ -102,7 +103,7 @@ def detail(image: Tensor, noise: Tensor, gain: float) -> Tensor:
     The filter is that of He, Sun and Tang, "Guided image filtering", IEEE TPAMI 2013.
     """
     image = image.clamp(-1, 1)
-    weights = torch.tensor(_LUMA).view(1, 3, 1, 1)
+    weights = torch.tensor(LUMA).view(1, 3, 1, 1)
     x = (image * weights if image.shape[1] == 3 else image).sum(1)[0].numpy()
     variance = np.square(_SAFETY * noise[0, 0].numpy())
     added = np.zeros_like(x)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.ladder import strength_to_sigma
+from ..core.ladder import log_linear, strength_to_sigma
 from ..core.plan import Plan, Run
 from ..schema import InpaintRequest
 from .base import (
@@ -82,7 +82,7 @@ def mean_filling(
         return image
     most = strength_to_sigma(strength)
     x = _surface(image, most >= _FIRST, run, seed)
-    for sigma in _FIRST * (_LAST / _FIRST) ** torch.linspace(0, 1, passes):
+    for sigma in log_linear(passes, _LAST, _FIRST)[:-1]:
         level = torch.where(hole, most.clamp(max=float(sigma)), noise)
         still = torch.where(hole, 0.0, noise)
         x = run(Plan(x, nothing, level, still, seeds=(seed,), steps=1, path="together"))

@@ -12,7 +12,7 @@ from ..core.ladder import sigma_to_strength
 from ..core.plan import Plan, Run
 from ..maps.damage import find_damage
 from ..maps.noise import NoiseKind
-from ..schema import RestoreRequest, is_auto
+from ..schema import RestoreRequest, is_auto, strength_word
 from .base import (
     Task,
     TaskInput,
@@ -121,8 +121,7 @@ def _filled(plan: Plan, run: Run) -> Tensor:
 
 def _find(request: RestoreRequest, source: TaskInput, run: Run) -> tuple[_Found, int]:
     """Noise and damage, and how often the model was asked what it cannot explain."""
-    kind = _noise_kind(request, source, run)
-    noise = _noise(request, source, kind)
+    noise, kind = _noise_at_first(request, source, run)
     damage = _damage(request, source, noise, run)
     found = _Found(noise, damage, torch.zeros(1, 1, *source.size))
     found = replace(found, noise=_noise_beside(request, source, found, kind))
@@ -165,7 +164,7 @@ def _mended(source: TaskInput, found: _Found, run: Run) -> Tensor:
 
 def _levelled(request: RestoreRequest, found: _Found) -> _Found:
     """What was found, one strength for all of it where that was asked for."""
-    if not (isinstance(request.pixel_strengths, str) and request.pixel_strengths == "uniform"):
+    if strength_word(request.pixel_strengths) != "uniform":
         return found
     one = found.noise.square().mean((2, 3), keepdim=True).sqrt()
     damage = ((found.damage > 0) | (found.hidden > 0)).float()
@@ -174,10 +173,7 @@ def _levelled(request: RestoreRequest, found: _Found) -> _Found:
 
 def _in_part(request: RestoreRequest, source: TaskInput, output: TaskOutput) -> TaskOutput:
     """As much of the change as the user's map lets through."""
-    if isinstance(request.pixel_strengths, str) and request.pixel_strengths in (
-        "adaptive",
-        "uniform",
-    ):
+    if strength_word(request.pixel_strengths):
         return output
     strength = strength_tensor(request.pixel_strengths, source, invert=request.invert)
     return replace(
@@ -189,14 +185,17 @@ def _in_part(request: RestoreRequest, source: TaskInput, output: TaskOutput) -> 
     )
 
 
-def _noise_kind(request: RestoreRequest, source: TaskInput, run: Run) -> NoiseKind:
-    """The kind of noise to estimate: white alone, where the model does not find a camera's."""
-    if not is_auto(request.noise_level_8bit):
-        return "auto"
+def _noise_at_first(
+    request: RestoreRequest, source: TaskInput, run: Run
+) -> tuple[Tensor, NoiseKind]:
+    """The noise map, and its kind: white alone, where the model does not find a camera's."""
     noise = _noise(request, source, "auto")
-    if not bool((noise > 0).any()) or torch.equal(noise, _noise(request, source, "white")):
-        return "auto"
-    return "auto" if noise_removed(source, noise, run) >= LEAST_REMOVED else "white"
+    if not is_auto(request.noise_level_8bit) or not bool((noise > 0).any()):
+        return noise, "auto"
+    white = _noise(request, source, "white")
+    if torch.equal(noise, white) or noise_removed(source, noise, run) >= LEAST_REMOVED:
+        return noise, "auto"
+    return white, "white"
 
 
 def _noise(

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...errors import InputError
 from .base import LinearOperator
 
-__all__ = ["BAYER_PATTERNS", "ChannelSum", "bayer", "grey"]
+__all__ = ["BAYER_PATTERNS", "LUMA", "ChannelSum", "bayer", "grey"]
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey value (ITU-R BT.601)."""
