@@ -150,7 +150,9 @@ def oracle_spread(
 ) -> Spread:
     """The same for pictures drawn from a Gaussian, by its own denoiser."""
     oracle = gaussian(ORACLE_SIDE, ORACLE_LENGTH)
-    exact = replace(model, denoiser=oracle, halo=None, stride=1, device=torch.device("cpu"))
+    exact = replace(
+        model, denoiser=oracle, halo=None, stride=1, device=torch.device("cpu"), s_noise=1.0
+    )
     factor = torch.linalg.cholesky(oracle.covariance)
     spreads = []
     for index in range(options.oracles):
@@ -243,13 +245,18 @@ def figure(options: argparse.Namespace, curves: dict[str, NDArray[np.float64]]) 
     common.save_figure(options.output / "calibration.png", drawn)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Read the options and run."""
-    parser = common.parser(__doc__)
+def options(description: str | None) -> argparse.ArgumentParser:
+    """What one can choose."""
+    parser = common.parser(description)
     parser.add_argument("--samples", type=int, default=16, help="of each picture")
     parser.add_argument("--crop", type=int, default=96, help="side of the crops in pixels")
     parser.add_argument("--oracles", type=int, default=20, help="Gaussian pictures")
-    run(parser.parse_args(argv))
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the options and run."""
+    run(options(__doc__).parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -308,7 +308,8 @@ class UpscaleRequest(Request):
         factor: of both sides.
         kernel: how the picture became small: "bicubic" as MATLAB and Pillow have it, with
             antialiasing, or the "average" of blocks, as sensors and binning do.
-        noise_level_8bit: σ of the small picture's noise, which the results need not repeat.
+        noise_level_8bit: σ of the small picture's noise, which the results need not repeat: a
+            number, a map of its size, or "auto" to estimate a map.
         passes: evaluations that the mean takes; `steps` are those of a sample.
         guidance: how samples are held to the small picture: "diffpir" or "ddnm", or "pigdm",
             through the network's gradient, for three times the time and several times the memory.
@@ -317,10 +318,12 @@ class UpscaleRequest(Request):
     task: Literal["upscale"] = "upscale"
     factor: Literal[2, 3, 4, 8] = 2
     kernel: Literal["bicubic", "average"] = "bicubic"
-    noise_level_8bit: float = Field(0.0, ge=0, le=255)
+    noise_level_8bit: Any = 0.0
     passes: int = Field(8, ge=1, le=MAX_STEPS)
     guidance: Guidance = "diffpir"
     estimate: Literal["sample", "mean"] = "mean"
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "noise_level_8bit")
 
 
 class DemosaicRequest(Request):
@@ -332,17 +335,20 @@ class DemosaicRequest(Request):
 
     Attributes:
         pattern: colours of the first two pixels of the first two rows.
-        noise_level_8bit: σ of the raw picture's noise, which the results need not repeat.
+        noise_level_8bit: σ of the raw picture's noise, which the results need not repeat: a
+            number or a map.
         passes: evaluations that the mean takes; `steps` are those of a sample.
         guidance: how samples are held to the raw picture, as in `UpscaleRequest`.
     """
 
     task: Literal["demosaic"] = "demosaic"
     pattern: Literal["RGGB", "BGGR", "GRBG", "GBRG"] = "RGGB"
-    noise_level_8bit: float = Field(0.0, ge=0, le=255)
+    noise_level_8bit: Any = 0.0
     passes: int = Field(24, ge=1, le=MAX_STEPS)
     guidance: Guidance = "diffpir"
     estimate: Literal["sample", "mean"] = "mean"
+
+    external: ClassVar[tuple[str, ...]] = ("image", "model", "noise_level_8bit")
 
 
 class EnhanceRequest(MendRequest):

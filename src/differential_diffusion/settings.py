@@ -62,7 +62,7 @@ class UpscaleSettings(Settings, total=False):
     """What `upscale` takes, see `schema.UpscaleRequest`."""
 
     kernel: Literal["bicubic", "average"]
-    noise_level_8bit: float
+    noise_level_8bit: Any
     passes: int
     guidance: Literal["diffpir", "ddnm", "pigdm"]
 
@@ -70,7 +70,7 @@ class UpscaleSettings(Settings, total=False):
 class DemosaicSettings(Settings, total=False):
     """What `demosaic` takes, see `schema.DemosaicRequest`."""
 
-    noise_level_8bit: float
+    noise_level_8bit: Any
     passes: int
     guidance: Literal["diffpir", "ddnm", "pigdm"]
 

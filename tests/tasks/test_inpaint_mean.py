@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 from skimage.restoration import inpaint_biharmonic
 from typer.testing import CliRunner
 
@@ -22,7 +23,7 @@ from differential_diffusion.data.images import load_images
 from differential_diffusion.engine import run_plan
 from differential_diffusion.models import DenoiserModel, load_model
 from differential_diffusion.schema import InpaintRequest, build
-from differential_diffusion.tasks import TASKS, TaskInput
+from differential_diffusion.tasks import TASKS, TaskInput, filling
 
 
 def smooth_pictures(side: int) -> Gaussian:
@@ -127,3 +128,43 @@ def test_the_command_and_grey_pictures(tmp_path: Path) -> None:
         pixels = np.asarray(made).astype(int)
     assert np.abs(pixels - ramp.astype(int)).max() <= 6
     assert (pixels[hole == 0] == ramp[hole == 0]).all()
+
+
+def test_a_surface_in_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    pixels = np.tanh(ndimage.gaussian_filter(rng.normal(0, 6, (70, 90, 3)), (4, 4, 0)))
+    pixels = pixels.astype(np.float32)
+    hole = rng.random((70, 90)) < 0.6
+    whole = filling._surface(pixels, hole)
+    expected = inpaint_biharmonic((pixels + 1) / 2 * ~hole[..., None], hole, channel_axis=-1)
+    np.testing.assert_allclose(whole[hole], expected[hole] * 2 - 1, atol=1e-5)
+    monkeypatch.setattr(filling, "_TILE", 32)
+    parts = filling._surface(pixels, hole)
+    assert (parts[~hole] == pixels[~hole]).all()
+    # scikit-image keeps to the range of the values around, which are those of a part.
+    np.testing.assert_allclose(parts, whole, atol=0.05)
+    assert np.mean(np.abs(parts - whole) > 1e-4) < 0.01
+
+
+def test_wide_holes_begin_with_the_models_guess_and_thin_ones_do_without() -> None:
+    plans: list[Plan] = []
+
+    def run(plan: Plan) -> torch.Tensor:
+        plans.append(plan)
+        return torch.where(plan.strength > 0, 0.7, plan.image)
+
+    image, strength = torch.zeros(1, 3, 30, 40), torch.zeros(1, 1, 30, 40)
+    strength[..., 3:7, 2:35] = 1
+    noise = torch.full((1, 1, 1, 1), 0.1)
+    filling.mean_filling(image, strength, noise, run, 2)
+    assert len(plans) == 2  # no pixel lies farther than two from what is known
+    strength[..., 10:22, 10:30] = 1
+    filling.mean_filling(image, strength, noise, run, 1)
+    guess, first = plans[2:]
+    assert guess.steps == 1
+    assert torch.equal(guess.strength, strength)
+    assert bool((guess.noise.expand_as(strength)[strength == 0] == 0.1).all())
+    assert bool((guess.target[strength == 0] == 0.1).all())  # noise of known pixels is told
+    assert bool((first.image[..., 14:18, 14:26] == 0.7).all())  # four pixels from the border on
+    assert not first.image[..., 11, 10:30].any()
+    assert not first.image[..., 3:7, 2:35].any()

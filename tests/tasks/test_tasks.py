@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from differential_diffusion.core import SOLVERS, sample, wait
+from differential_diffusion.core.ladder import strength_to_sigma
 from differential_diffusion.core.plan import Plan
 from differential_diffusion.errors import InputError
 from differential_diffusion.schema import (
@@ -180,11 +181,22 @@ def test_restore_fills_with_the_mean_and_wide_damage_with_a_sample() -> None:
     torch.testing.assert_close(plans[-1].noise, torch.where(hole, 0.0, level))
     damage[10:30, 10:40] = 1  # too wide for a mean
     request = build(RestoreRequest, image="x", noise_level_8bit=20, damage=damage, seed=3)
-    _, (sample, first, *_) = perform(request, given)
-    assert sample.strength.any()
-    assert torch.equal(first.image[..., 20, 25], sample.image[..., 20, 25] + 0.01 + 0.003)
-    assert not first.noise[..., 10:30, 10:40].any()  # the sample is left alone
-    assert first.noise[..., 6, 20] > 0
+    _, (guess, *fillings, sample, denoise) = perform(request, given)
+    broad = torch.zeros(1, 1, 40, 60, dtype=torch.bool)
+    broad[..., 10:30, 10:40] = True
+    inner = torch.zeros_like(broad)
+    inner[..., 14:26, 14:36] = True
+    # Far inside, the model's own guess; then the mean of all, and of wide damage a sample from it.
+    assert guess.steps == 1
+    assert bool((guess.strength[inner] == 1).all())
+    made = guess.image[:, :, 20, 25] + 0.01 + 0.003  # by `Script`
+    torch.testing.assert_close(fillings[0].image[:, :, 20, 25], made)
+    assert not any(plan.strength.any() for plan in fillings)
+    torch.testing.assert_close(strength_to_sigma(sample.strength)[broad], torch.ones(600))
+    assert not sample.strength[~broad].any()
+    made = sample.image[:, :, 20, 25] + 0.01 * (len(fillings) + 2) + 0.003
+    torch.testing.assert_close(denoise.image[:, :, 20, 25], made)
+    assert torch.equal(denoise.image[:, :, 6, 20], sample.image[:, :, 6, 20])
 
 
 def test_restore_light_looks_for_no_damage_and_noise_free_is_kept() -> None:

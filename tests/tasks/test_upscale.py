@@ -125,6 +125,55 @@ def psnr(made: np.ndarray, truth: np.ndarray) -> float:
     return 10 * math.log10(255**2 / error)
 
 
+def test_noise_may_be_a_map() -> None:
+    small = waves(12, 16)
+    level = np.zeros((12, 16), np.float32)
+    level[:, 8:] = 12
+    noisy = small + torch.from_numpy(level) / 255 * torch.randn(
+        small.shape, generator=torch.Generator().manual_seed(1)
+    )
+    noisy = noisy.clamp(0, 1)
+    made = dd.upscale(noisy, 2, kernel="average", noise_level_8bit=level, passes=4).image
+    again = BlockAverage(2).forward(made[None])[0] - noisy
+    assert float(again[..., :8].square().mean().sqrt()) < 1 / 255  # it is repeated where clean
+    assert float(again[..., 8:].square().mean().sqrt()) > 4 / 255
+    number, even = (
+        dd.upscale(small, 2, noise_level_8bit=noise, passes=3).image
+        for noise in (12, np.full((12, 16), 12, np.float32))
+    )
+    torch.testing.assert_close(number, even, atol=1e-3, rtol=0)  # in closed form, and by gradients
+    with pytest.raises(InputError, match="12x16"):
+        dd.upscale(small, 2, noise_level_8bit=np.zeros((24, 32)))
+
+
+def test_noise_of_a_raw_picture_is_not_guessed() -> None:
+    raw = waves(12, 16)[0].numpy()
+    with pytest.raises(InputError, match="give a number or a map"):
+        dd.demosaic(raw, noise_level_8bit="auto")
+    number, level = (
+        dd.demosaic(raw, noise_level_8bit=noise, passes=3).image
+        for noise in (6, np.full((12, 16), 6, np.float32))
+    )
+    np.testing.assert_allclose(number, level, atol=1e-6)
+
+
+def test_settings_that_go_unused_are_named() -> None:
+    small = waves(8, 8)
+    noted = dd.upscale(small, 2, passes=2, steps=9, guidance="ddnm").notes
+    assert "the mean takes passes: steps and guidance went unused" in noted[0]
+    assert dd.upscale(small, 2, passes=2).notes == ()
+    noted = dd.upscale(small, 2, estimate="sample", steps=2, passes=3).notes
+    assert "a sample takes steps: passes went unused" in noted[0]
+    mask = np.zeros((8, 8))
+    mask[3:5, 3:5] = 1
+    assert "steps went unused" in dd.inpaint(small, mask, estimate="mean", steps=9).notes[0]
+    assert "passes went unused" in dd.inpaint(small, mask, steps=2, passes=9).notes[0]
+    noted = dd.colorize(small[0].numpy(), steps=9).notes
+    assert any("without the model: steps went unused" in note for note in noted)
+    noted = dd.deblur(small, sigma=1.0, passes=1, steps=9).notes
+    assert any("steps went unused" in note for note in noted)
+
+
 def test_the_command_line_says_what_python_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,13 @@ from .common import Images, Invert, Noise, Settings, number_or_file, with_settin
 from .run import noise_level, run_task
 
 KnownNoise = Annotated[
-    float | None,
-    typer.Option("--noise", help="σ of the picture's noise on the 0-255 scale."),
+    str | None,
+    typer.Option(
+        "--noise",
+        help="σ of the picture's noise on the 0-255 scale: a number, or a grey picture of levels "
+        "[default: 0].",
+        show_default=False,
+    ),
 ]
 Strength = Annotated[
     str | None,
@@ -120,7 +125,7 @@ def upscale(
             "'average' of blocks, as sensors do."
         ),
     ] = "bicubic",
-    noise: KnownNoise = None,
+    noise: Noise = None,
     passes: Passes = None,
     guidance: Guidance = None,
     *,
@@ -252,12 +257,10 @@ def deblur(
     run_task("deblur", images, settings, given | noise_level(noise) | _mended(strength, invert))
 
 
-def _measured(
-    noise: float | None, passes: int | None, guidance: str | None = None
-) -> dict[str, Any]:
+def _measured(noise: str | None, passes: int | None, guidance: str | None = None) -> dict[str, Any]:
     """What was set of the fields that the tasks on measurements share."""
-    given = {"noise_level_8bit": noise, "passes": passes, "guidance": guidance}
-    return {name: value for name, value in given.items() if value is not None}
+    given = {"passes": passes, "guidance": guidance}
+    return {name: value for name, value in given.items() if value is not None} | noise_level(noise)
 
 
 def _mended(strength: str | None, invert: bool) -> dict[str, Any]:

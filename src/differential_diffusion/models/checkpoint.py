@@ -31,6 +31,7 @@ class CheckpointConfig:
         network: shape of the U-Net.
         sigma_data: of the EDM preconditioning, on [-1,1] data.
         sigma_min, sigma_max, rho: the strength-to-σ scale.
+        s_noise: scale of the noise that stochastic solvers renew, see `DenoiserModel`.
         card: figures and provenance, free-form.
     """
 
@@ -39,6 +40,7 @@ class CheckpointConfig:
     sigma_min: float = 0.002
     sigma_max: float = 20.0
     rho: float = 7.0
+    s_noise: float = 1.0
     card: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

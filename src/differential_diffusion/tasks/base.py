@@ -246,14 +246,22 @@ def draw(
     return torch.cat(samples) if len(samples) > 1 else samples[0]
 
 
-def unused(request: Request, said: str) -> tuple[str, ...]:
-    """What the user should know of settings of samples that a mean has no use for.
+SAMPLING = "steps", "solver", "path", "guidance"
+"""Settings of samples, which a mean has no use for."""
+
+MEAN_ALONE = "the mean takes passes: {} went unused; samples use them"
+SAMPLE_ALONE = "a sample takes steps: {} went unused; the mean uses them"
+
+
+def unused(request: Request, said: str, names: tuple[str, ...] = SAMPLING) -> tuple[str, ...]:
+    """What the user should know of settings that went unused, if any were given.
 
     Args:
         request: that may set them.
         said: the sentence, with {} for their names.
+        names: of the settings.
     """
-    given = [name for name in ("steps", "solver", "path") if name in request.model_fields_set]
+    given = [name for name in names if name in request.model_fields_set]
     return (said.format(" and ".join(given)),) if given else ()
 
 

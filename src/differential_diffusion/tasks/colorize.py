@@ -13,13 +13,14 @@ from ..core.plan import Plan, Run
 from ..errors import InputError
 from ..maps.hints import colour_hints
 from ..schema import ColorizeRequest
-from .base import Task, TaskInput, TaskOutput, in_part, plan_options, strength_tensor
+from .base import Task, TaskInput, TaskOutput, in_part, plan_options, strength_tensor, unused
 from .propagation import propagated
 
 NO_HINTS = (
     "no colours were given, and none can be told from grey without knowing objects: the mean is "
     "grey; give hints"
 )
+NO_STEPS = "the mean spreads hints without the model: {} went unused; samples use them"
 SAMPLED = (
     "samples are the model's: one that knows no objects, as the bundled prior, colours at random "
     "what is far from hints"
@@ -46,22 +47,23 @@ def colorize(request: ColorizeRequest, source: TaskInput, run: Run) -> TaskOutpu
     spread = propagated(y, chroma[:, ::2], known)
     spread = torch.lerp(_three(spread), chroma, known)
     start = _within_range(y, spread)
+    notes: tuple[str, ...] = ()
     if request.estimate == "mean" and request.samples == 1:
-        samples, mean = start, start
+        samples, mean, notes = start, start, unused(request, NO_STEPS)
     else:
         guide = partial(data_consistency, operator=luminance, y=y)
         drawn = run(Plan(start, 1 - known, guide=guide, **plan_options(request)))
         samples = _within_range(y, drawn - luminance.forward(drawn))
         mean = start
     hinted = float((known > 0).float().mean())
-    notes = [f"hints: {100 * hinted:.2f} % of the pixels"] if hinted else [NO_HINTS]
+    notes = (f"hints: {100 * hinted:.2f} % of the pixels" if hinted else NO_HINTS, *notes)
     if request.estimate == "sample":
-        notes.append(SAMPLED)
+        notes = (*notes, SAMPLED)
     return TaskOutput(
         in_part(source, samples, strength),
         strength == 0,
         strength,
-        notes=tuple(notes),
+        notes=notes,
         mean=in_part(source, mean, strength),
         coloured=True,
     )

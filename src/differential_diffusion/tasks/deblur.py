@@ -68,7 +68,7 @@ def deblur(request: DeblurRequest, source: TaskInput, run: Run) -> TaskOutput:
         keep=strength == 0,
         map=strength,
         mean=mean,
-        notes=notes,
+        notes=(*notes, *output.notes),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.operators import ChannelSum, bayer
 from ..core.plan import Run
 from ..errors import InputError
-from ..schema import DemosaicRequest
+from ..schema import DemosaicRequest, is_auto
 from .base import Task, TaskInput, TaskOutput
 from .measured import reconstructed
 
@@ -70,6 +70,11 @@ def demosaic(request: DemosaicRequest, source: TaskInput, run: Run) -> TaskOutpu
         )
     if min(source.size) < 4:
         raise InputError(f"the raw picture has {source.size} pixels: give 4 x 4 at least")
+    if is_auto(request.noise_level_8bit):
+        raise InputError(
+            "noise_level_8bit is 'auto', and noise cannot be told from the pattern of a raw "
+            "picture: give a number or a map"
+        )
     operator: ChannelSum = bayer(request.pattern, *source.size)
     mosaic = source.image[:, :1]
     start = interpolated(mosaic, operator.weights)

@@ -13,7 +13,16 @@ from ..core.guidance import data_consistency, ddnm, pigdm
 from ..core.operators import LinearOperator
 from ..core.plan import Plan, Run
 from ..schema import DeblurRequest, DemosaicRequest, UpscaleRequest
-from .base import TaskInput, TaskOutput, denoise_plan, plan_options
+from .base import (
+    MEAN_ALONE,
+    SAMPLE_ALONE,
+    TaskInput,
+    TaskOutput,
+    denoise_plan,
+    noise_tensor,
+    plan_options,
+    unused,
+)
 
 __all__ = ["ROUNDING", "Held", "posterior_mean", "reconstructed"]
 
@@ -45,7 +54,7 @@ def reconstructed(
     levels: tuple[float, float] = LEVELS,
     guidance: str = "diffpir",
     held: Held = ten_times,
-    noise_sigma: float | Tensor | None = None,
+    noise_sigma: Tensor | None = None,
 ) -> TaskOutput:
     """The mean, samples, or both, of the pictures that a measurement leaves open.
 
@@ -60,20 +69,23 @@ def reconstructed(
         guidance: of samples, in `GUIDANCE`.
         noise_sigma: the measurement's noise on [-1,1], where the request leaves it to the task.
     """
-    noise = max(request.noise_level_8bit / 127.5, ROUNDING) if noise_sigma is None else noise_sigma
+    given = noise_tensor(request.noise_level_8bit, source) if noise_sigma is None else noise_sigma
+    noise = given.clamp(min=ROUNDING)
     everywhere, mean = torch.ones(1, 1, *start.shape[-2:]), None
     if request.estimate == "mean":
         mean = posterior_mean(
             run, operator, y, start, noise, request.passes, request.seed, levels, held
         )
         if request.samples == 1:
-            return TaskOutput(mean, everywhere == 0, everywhere, mean=mean)
+            notes = unused(request, MEAN_ALONE)
+            return TaskOutput(mean, everywhere == 0, everywhere, mean=mean, notes=notes)
     seen = y[:, : source.model_channels]
     guide = partial(GUIDANCE[guidance], operator=operator, y=seen, noise_sigma=noise)
     samples = run(Plan(start, everywhere, guide=guide, **plan_options(request)))
-    if noise_sigma is None and request.noise_level_8bit == 0:
+    if not bool(given.any()):
         samples = _held_in_range(operator, seen, samples)
-    return TaskOutput(samples, everywhere == 0, everywhere, mean=mean)
+    notes = unused(request, SAMPLE_ALONE, ("passes",)) if mean is None else ()
+    return TaskOutput(samples, everywhere == 0, everywhere, mean=mean, notes=notes)
 
 
 def _held_in_range(operator: LinearOperator, y: Tensor, samples: Tensor, times: int = 8) -> Tensor:
@@ -107,10 +119,10 @@ def posterior_mean(
         z ← D(x, σ_k),    x ← argmin Σ (x - z)²/(2 V_k) + Σ (A x - y)²/(2 R)
 
     with σ_k from the first level to the last, or to the measurement's noise, log-evenly, and V_k
-    as `held` says, 10 σ_k² unless told otherwise. In the
-    end V is no larger than it takes for A x to lie as near to y as its noise lets it (Morozov's
-    discrepancy principle): more would put the noise back. No noise is added, so that this errs
-    less than the mean of a few samples, at the cost of one.
+    as `held` says, 10 σ_k² unless told otherwise. In the end V is no larger than it takes
+    for A x to lie as near to y as its noise lets it (Morozov's discrepancy principle): more would
+    put the noise back. No noise is added, so that this errs less than the mean of a few samples,
+    at the cost of one.
 
     Args:
         run: a model.

@@ -28,13 +28,13 @@ from .base import (
     strength_tensor,
 )
 from .deblock import deblocked
-from .inpaint import mean_filling, wide
+from .filling import mean_filling, wide
 from .unexplained import confirmed, hidden_damage, noise_removed
 
 LEAST_REMOVED = 0.65
 """Share of a camera's estimated noise that the model must take away for it to be believed."""
 
-_FILLING_PASSES = 8
+_FILLING_PASSES, _TEXTURE = 8, 1.0
 _BLOCKY = 2 / 127.5  # about what quality 85 leaves
 
 MOST_LOOKS = 3
@@ -109,14 +109,19 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
 
 
 def _filled(plan: Plan, run: Run) -> Tensor:
-    """The mean of all fillings; a sample where damage is wide, and the mean has no texture."""
-    image, noise, seed = plan.image, plan.noise, plan.seeds[0]
+    """The mean of all fillings; where damage is wide, and the mean flat, a sample drawn from it.
+
+    The mean tells the colours, which a sample from nothing may miss by far, and the sample the
+    texture.
+    """
+    noise, seed = torch.where(plan.strength > 0, 0.0, plan.noise), plan.seeds[0]
+    mean = mean_filling(plan.image, plan.strength, plan.noise, run, _FILLING_PASSES, seed)
     broad = wide(plan.strength > 0)
-    if bool(broad.any()):
-        image = torch.where(broad, run(replace(plan, seeds=(seed,))), image)
-        noise = torch.where(broad, 0.0, noise)
-    thin = torch.where(broad, 0.0, plan.strength)
-    return mean_filling(image, thin, noise, run, _FILLING_PASSES, seed)
+    if not bool(broad.any()):
+        return mean
+    strength = torch.where(broad, sigma_to_strength(torch.tensor(_TEXTURE)), 0.0)
+    again = replace(plan, image=mean, strength=strength, noise=noise, target=noise, seeds=(seed,))
+    return torch.where(broad, run(again), mean)
 
 
 def _find(request: RestoreRequest, source: TaskInput, run: Run) -> tuple[_Found, int]:

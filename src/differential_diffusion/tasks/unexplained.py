@@ -99,8 +99,8 @@ def confirmed(found: Tensor, image: Tensor, noise: Tensor, run: Run, *, grey: bo
     pixels = _pixels(image, grey=grey)
     filled = _pixels(_filled(image, noise, looked, run), grey=grey)
     kept = np.zeros(looked.shape, bool)
-    for areas in pieces(looked, pixels, filled):
-        kept |= areas.chosen(opaque(areas, pixels, filled)).labels > 0
+    for areas in opaque(pieces(looked, pixels, filled), pixels, filled):
+        kept |= areas.labels > 0
     return torch.from_numpy(kept)[None, None]
 
 
