@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = calibration.options(__doc__)
     parser.set_defaults(pictures=24)
     parser.add_argument(
-        "--s-noise", type=float, nargs="+", default=[1.0, 1.0025, 1.005, 1.0075, 1.01], help="try"
+        "--s-noise", type=float, nargs="+", default=[1.0, 1.005, 1.01, 1.015], help="to try"
     )
     run(parser.parse_args(argv))
 

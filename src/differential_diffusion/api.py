@@ -167,7 +167,8 @@ def inpaint(
             (H,W), or "auto". It stays in the known pixels and informs the filling.
         invert: white = keep.
         on_step, on_progress, settings: as in `edit`; fields of `InpaintRequest`. With
-            ``estimate="mean"`` the mean of all fillings, in ``passes`` evaluations.
+            ``estimate="mean"`` the mean of all fillings, in ``passes`` evaluations and, for wide
+            holes, one more.
 
     Raises:
         InputError: for anything wrong with the picture, the mask or a setting.

@@ -192,7 +192,8 @@ class InpaintRequest(PromptedRequest):
     `noise_level_8bit` says how noisy the photograph is (a number, a map, or "auto"), so that
     the filling continues a noisy surrounding correctly; the noise itself stays where it is.
     With `estimate="mean"` a model of pixels gives the mean of all fillings in `passes`
-    evaluations: it errs least and is smooth. A pipeline gives the mean of its samples.
+    evaluations, and one more for wide holes: it errs least and is smooth. There, strengths from
+    0.9 on count as 1. A pipeline gives the mean of its samples.
     """
 
     task: Literal["inpaint"] = "inpaint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from differential_diffusion.core import Plan, PositionalNoise
+from differential_diffusion.errors import InputError
 from differential_diffusion.models import DenoiserModel
 from differential_diffusion.models.checkpoint import CheckpointConfig, save_checkpoint
 from differential_diffusion.models.denoiser import from_checkpoint
@@ -61,3 +63,12 @@ def test_checkpoints_say_how_much(tmp_path: Path) -> None:
     text = config.to_json().replace('  "s_noise": 1.01,\n', "")
     assert "s_noise" not in text
     assert CheckpointConfig.from_json(text, tmp_path).s_noise == 1  # as older ones were saved
+
+
+@pytest.mark.parametrize(
+    "changed", [{"s_noise": "abc"}, {"s_noise": -1}, {"rho": None}, {"sigma_min": 30.0}]
+)
+def test_scales_that_are_none_are_said(changed: dict[str, Any], tmp_path: Path) -> None:
+    described = json.loads(CheckpointConfig(UNetConfig()).to_json())
+    with pytest.raises(InputError, match=next(iter(changed))):
+        CheckpointConfig.from_json(json.dumps(described | changed), tmp_path)

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,32 +57,33 @@ def test_it_nears_the_conditional_mean_of_a_gaussian() -> None:
     assert errors[1] < 0.02 < errors[0]
 
 
-def test_no_pixel_is_told_more_noise_than_its_strength_stands_for() -> None:
+def test_every_pixel_is_told_the_truth() -> None:
     mask = np.zeros((12, 16), np.float32)
     mask[3:6, 4:9], mask[8, 8] = 1, 0.1
     plans: list[Plan] = []
 
     def run(plan: Plan) -> torch.Tensor:
         plans.append(plan)
-        return plan.image
+        return plan.image + len(plans)
 
     image = torch.rand(1, 3, 12, 16)
     request = build(
         InpaintRequest, image="x", mask=mask, estimate="mean", passes=5, noise_level_8bit=12.75
     )
-    TASKS["inpaint"].perform(request, TaskInput(image), run)
+    output = TASKS["inpaint"].perform(request, TaskInput(image), run)
     assert len(plans) == 5
-    soft = load_model("prior").sigma(torch.tensor(0.1))
     for plan in plans:
-        assert not plan.strength.any()  # nothing is added
-        assert float(plan.noise[0, 0, 8, 8]) <= float(soft)
-        assert float(plan.target[0, 0, 4, 5]) == 0
-        assert bool((plan.noise[0, 0][mask == 0] == 0.1).all())  # the truth about the rest,
+        assert torch.equal(plan.strength[0, 0] > 0, torch.from_numpy(mask == np.float32(0.1)))
+        assert float(plan.strength.max()) == pytest.approx(0.1)  # noise for the soft pixel alone
+        assert not plan.target[0, 0][mask > 0].any()
+        assert bool((plan.noise[0, 0][mask < 1] == 0.1).all())  # the truth about the rest,
         assert bool((plan.target[0, 0][mask == 0] == 0.1).all())  # which keeps its noise
-        assert torch.equal(plan.image[:, :, 8, 8], image[:, :, 8, 8])  # no surface there
-    assert float(plans[0].noise[0, 0, 8, 8]) == pytest.approx(float(soft))
+        assert torch.equal(plan.image[:, :, mask < 1], image[:, :, mask < 1])
+    assert len({plan.seeds for plan in plans}) == 5
     levels = [float(plan.noise[0, 0, 4, 5]) * 127.5 for plan in plans]
     assert levels == pytest.approx(list(20 * (1 / 20) ** np.linspace(0, 1, 5)), rel=1e-5)
+    soft = output.samples[:, :, 8, 8]  # of all passes the mean
+    torch.testing.assert_close(soft, image[:, :, 8, 8] + 3)
 
 
 def test_a_model_that_draws_samples_alone_gives_their_mean() -> None:
@@ -130,7 +132,7 @@ def test_the_command_and_grey_pictures(tmp_path: Path) -> None:
     assert (pixels[hole == 0] == ramp[hole == 0]).all()
 
 
-def test_a_surface_in_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_surface_in_parts_is_that_of_the_whole() -> None:
     rng = np.random.default_rng(2)
     pixels = np.tanh(ndimage.gaussian_filter(rng.normal(0, 6, (70, 90, 3)), (4, 4, 0)))
     pixels = pixels.astype(np.float32)
@@ -138,8 +140,7 @@ def test_a_surface_in_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch
     whole = filling._surface(pixels, hole)
     expected = inpaint_biharmonic((pixels + 1) / 2 * ~hole[..., None], hole, channel_axis=-1)
     np.testing.assert_allclose(whole[hole], expected[hole] * 2 - 1, atol=1e-5)
-    monkeypatch.setattr(filling, "_TILE", 32)
-    parts = filling._surface(pixels, hole)
+    parts = filling._surface(pixels, hole, tile=32)
     assert (parts[~hole] == pixels[~hole]).all()
     # scikit-image keeps to the range of the values around, which are those of a part.
     np.testing.assert_allclose(parts, whole, atol=0.05)
@@ -151,7 +152,7 @@ def test_wide_holes_begin_with_the_models_guess_and_thin_ones_do_without() -> No
 
     def run(plan: Plan) -> torch.Tensor:
         plans.append(plan)
-        return torch.where(plan.strength > 0, 0.7, plan.image)
+        return torch.where(plan.noise > 1, 0.7, plan.image)
 
     image, strength = torch.zeros(1, 3, 30, 40), torch.zeros(1, 1, 30, 40)
     strength[..., 3:7, 2:35] = 1
@@ -162,9 +163,74 @@ def test_wide_holes_begin_with_the_models_guess_and_thin_ones_do_without() -> No
     filling.mean_filling(image, strength, noise, run, 1)
     guess, first = plans[2:]
     assert guess.steps == 1
-    assert torch.equal(guess.strength, strength)
-    assert bool((guess.noise.expand_as(strength)[strength == 0] == 0.1).all())
-    assert bool((guess.target[strength == 0] == 0.1).all())  # noise of known pixels is told
+    assert not guess.strength.any()  # nothing is drawn
+    assert bool((guess.noise[strength > 0] == 20).all())
+    assert bool((guess.noise[strength == 0] == 0.1).all())  # noise of known pixels is told,
+    assert bool((guess.target[strength == 0] == 0.1).all())  # and stays
     assert bool((first.image[..., 14:18, 14:26] == 0.7).all())  # four pixels from the border on
     assert not first.image[..., 11, 10:30].any()
     assert not first.image[..., 3:7, 2:35].any()
+
+
+@pytest.mark.parametrize("estimate", ["mean", "sample"])
+@pytest.mark.parametrize("task", ["inpaint", "restore"])
+def test_what_lies_under_a_hole_does_not_count(task: str, estimate: Any) -> None:
+    rng = np.random.default_rng(1)
+    pixels = ndimage.gaussian_filter(rng.normal(0, 400, (72, 80, 3)), (3, 3, 0)) + 120
+    hole = np.zeros((72, 80), np.float32)
+    hole[6:66, 8:70], hole[2, 3] = 1, 1
+    made = []
+    for under in (0, 255):
+        blank = np.where(hole[..., None] > 0, under, pixels).clip(0, 255).astype(np.uint8)
+        settings: dict[str, Any] = {"estimate": estimate, "steps": 3, "seed": 4}
+        if task == "inpaint":
+            result = dd.inpaint(blank, hole, **settings)
+        else:
+            result = dd.restore(blank, damage=hole, noise_level_8bit=0, **settings)
+        made.append(result.image)
+    np.testing.assert_array_equal(*made)
+
+
+def test_the_mean_does_not_depend_on_the_seed() -> None:
+    picture = ndimage.gaussian_filter(np.random.default_rng(1).random((40, 40, 3)), (2, 2, 0))
+    hole = np.zeros((40, 40), np.float32)
+    hole[5:35, 5:30] = 1
+    one, other = (
+        dd.inpaint(picture, hole, estimate="mean", seed=seed, passes=2).image for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def test_soft_masks_give_the_mean_of_what_samples_give() -> None:
+    """Of a Gaussian, where both are known: no strength is read as all or nothing."""
+    oracle = smooth_pictures(6)
+    prior = load_model("prior")
+    assert isinstance(prior, DenoiserModel)
+    model = replace(prior, denoiser=oracle, halo=None, stride=1)
+    white = torch.randn(108, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    truth = (torch.linalg.cholesky(oracle.covariance) @ white).view(1, 3, 6, 6)
+    for strength in (0.3, 0.5, 0.7):
+        mask = np.zeros((6, 6), np.float32)
+        mask[:, 3:] = strength
+        sigma = torch.where(torch.from_numpy(mask) > 0, prior.sigma(torch.tensor(strength)), 0.0)
+        # E over the noise that is added: a denoiser that is linear has it at none.
+        exact = oracle(truth, sigma[None, None].double())
+        request = build(InpaintRequest, image="x", mask=mask, estimate="mean", passes=400)
+        output = TASKS["inpaint"].perform(
+            request, TaskInput(truth.float()), partial(run_plan, model=model)
+        )
+        error = (output.samples - exact)[..., 3:].square().mean().sqrt()
+        assert float(error) < 0.06, strength
+
+
+def test_soft_rims_of_noisy_pictures_end_clean() -> None:
+    """Pixels between kept and replaced carry the picture's noise, and may change: it goes."""
+    rng = np.random.default_rng(0)
+    clean = np.repeat(np.linspace(80, 170, 64)[:, None], 64, 1)[..., None].repeat(3, 2)
+    noisy = (clean + rng.normal(0, 25, clean.shape)).clip(0, 255).astype(np.uint8)
+    mask = np.repeat(np.clip(np.linspace(-0.5, 1.5, 64), 0, 1)[None], 64, 0)
+    rim = (mask > 0.02) & (mask < 0.5)
+    made = dd.inpaint(noisy, mask, noise_level_8bit=25, estimate="mean").image
+    assert np.square(made[rim] - clean[rim]).mean() ** 0.5 < 8
+    made = dd.restore(noisy, damage=mask, noise_level_8bit=25).image
+    assert np.square(made[rim] - clean[rim]).mean() ** 0.5 < 8

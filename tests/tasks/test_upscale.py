@@ -146,6 +146,21 @@ def test_noise_may_be_a_map() -> None:
         dd.upscale(small, 2, noise_level_8bit=np.zeros((24, 32)))
 
 
+def test_samples_are_held_where_there_is_no_noise() -> None:
+    """Though values end, and some of the others are noisy."""
+    rng = np.random.default_rng(0)
+    truth = torch.from_numpy(rng.random((3, 24, 32)) > 0.5).float()
+    small = BlockAverage(2).forward(truth[None])[0]
+    level = np.zeros((12, 16), np.float32)
+    level[:, :4] = 20
+    made = dd.upscale(
+        small, 2, kernel="average", noise_level_8bit=level, estimate="sample", steps=4
+    ).image
+    again = BlockAverage(2).forward(made[None])[0] - small
+    assert float(again[..., 4:].square().mean().sqrt()) < 0.5 / 255
+    assert float(again[..., :4].square().mean().sqrt()) > 2 / 255
+
+
 def test_noise_of_a_raw_picture_is_not_guessed() -> None:
     raw = waves(12, 16)[0].numpy()
     with pytest.raises(InputError, match="give a number or a map"):

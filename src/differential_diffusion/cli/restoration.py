@@ -13,8 +13,8 @@ KnownNoise = Annotated[
     str | None,
     typer.Option(
         "--noise",
-        help="σ of the picture's noise on the 0-255 scale: a number, or a grey picture of levels "
-        "[default: 0].",
+        help="σ of the picture's noise on the 0-255 scale: a number, or a grey picture of the "
+        "levels (black 0, white 255) [default: 0].",
         show_default=False,
     ),
 ]
@@ -125,7 +125,7 @@ def upscale(
             "'average' of blocks, as sensors do."
         ),
     ] = "bicubic",
-    noise: Noise = None,
+    noise: KnownNoise = None,
     passes: Passes = None,
     guidance: Guidance = None,
     *,

@@ -13,7 +13,7 @@ from scipy import special
 
 from ._unexplained import Array, Labels, Mask, Suspects, _blur, _spread
 
-__all__ = ["FEATURES", "hidden", "offsets", "opaque", "suspect_features"]
+__all__ = ["FEATURES", "hidden", "needed_odds", "offsets", "opaque", "suspect_features"]
 
 FEATURES = (
     "offset", "evenness", "offset over texture", "colour of the mean", "colour of the pixels",
@@ -84,6 +84,17 @@ def hidden(
 def opaque(found: list[Suspects], image: Array, filled: Array) -> list[Suspects]:
     """Those of the areas that look like scratches and dust which are damage; see `hidden`.
 
+    How surely an area must be follows from all that was found, see `needed_odds`.
+    """
+    weights = _OPAQUE[image.shape[-1]]
+    odds = [_odds(suspect_features(areas, image, filled), weights) for areas in found]
+    needed = needed_odds(np.concatenate([*odds, []]))
+    return [areas.chosen(own > needed) for areas, own in zip(found, odds, strict=True)]
+
+
+def needed_odds(odds: NDArray[np.float64]) -> float:
+    """The odds to be damage from which on an area of a picture is taken for it.
+
     Damage seldom comes alone: where much of what was found is surely damage the rest is likelier
     to be, and where nothing surely is, blossoms and glints may look like it. So the odds that are
     needed fall with the expected number of damaged areas n, which itself depends on them:
@@ -91,17 +102,16 @@ def opaque(found: list[Suspects], image: Array, filled: Array) -> list[Suspects]
         needed = 3 - 2 ln((n + 0.3)/(1 + 0.1 (all - n))),    n = Σ sigmoid(odds - needed)
 
     and lie between -0.5 and 3.
+
+    Args:
+        odds: of all areas of the picture, (count,).
     """
-    weights = _OPAQUE[image.shape[-1]]
-    odds = [_odds(suspect_features(areas, image, filled), weights) for areas in found]
-    every = np.concatenate([*odds, []])
     needed = _ALONE
     for _ in range(_ROUNDS):
-        damaged = special.expit(every - needed).sum()
-        sound = every.size - damaged
-        share = (damaged + _USUAL_AREAS) / (1 + _SOUND_WEIGHT * sound)
+        damaged = special.expit(odds - needed).sum()
+        share = (damaged + _USUAL_AREAS) / (1 + _SOUND_WEIGHT * (odds.size - damaged))
         needed = float(np.clip(_ALONE - _FALL * np.log(share), _MANY, _ALONE))
-    return [areas.chosen(own > needed) for areas, own in zip(found, odds, strict=True)]
+    return needed
 
 
 def _odds(features: NDArray[np.float64], weights: tuple[float, ...]) -> NDArray[np.float64]:

@@ -47,6 +47,14 @@ class CheckpointConfig:
         """The description as text."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
 
+    def _check(self) -> None:
+        for name in ("sigma_data", "sigma_min", "sigma_max", "rho", "s_noise"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ValueError(f"{name} is {value!r}, not a positive number")
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} is not below sigma_max {self.sigma_max}")
+
     @classmethod
     def from_json(cls, text: str, source: Path) -> CheckpointConfig:
         """Parse; raises InputError naming `source` if it is not ours."""
@@ -54,7 +62,9 @@ class CheckpointConfig:
             raw = json.loads(text)
             if raw.pop("format") != FORMAT:
                 raise InputError(f"'{source}' is not of the format {FORMAT}: update the package")
-            return cls(**raw | {"network": UNetConfig(**raw["network"])})
+            config = cls(**raw | {"network": UNetConfig(**raw["network"])})
+            config._check()
+            return config
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise

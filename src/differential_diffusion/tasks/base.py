@@ -254,14 +254,19 @@ SAMPLE_ALONE = "a sample takes steps: {} went unused; the mean uses them"
 
 
 def unused(request: Request, said: str, names: tuple[str, ...] = SAMPLING) -> tuple[str, ...]:
-    """What the user should know of settings that went unused, if any were given.
+    """What the user should know of settings that went unused, if any were changed.
 
     Args:
         request: that may set them.
         said: the sentence, with {} for their names.
         names: of the settings.
     """
-    given = [name for name in names if name in request.model_fields_set]
+    fields = type(request).model_fields
+    given = [
+        name
+        for name in names
+        if name in request.model_fields_set and getattr(request, name) != fields[name].default
+    ]
     return (said.format(" and ".join(given)),) if given else ()
 
 

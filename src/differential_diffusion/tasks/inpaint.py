@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -21,14 +23,17 @@ from .base import (
     strength_tensor,
     unused,
 )
-from .filling import mean_filling
+from .filling import mean_filling, surroundings
+
+NO_MEAN = "the model draws samples alone: {} went unused"
 
 
 def inpaint(request: InpaintRequest, source: TaskInput, run: Run) -> TaskOutput:
     """Fill where the mask is positive; a soft mask is a strength and is not thresholded.
 
     A known pixel has start = target = its noise: the model is told the truth about it and
-    leaves it alone. Pixels that may change end clean.
+    leaves it alone. Pixels that may change end clean. What lies under a hole does not count: the
+    colours around it stand there before the noise does.
     """
     strength = strength_tensor(request.mask, source, invert=request.invert)
     known = strength == 0
@@ -41,12 +46,18 @@ def inpaint(request: InpaintRequest, source: TaskInput, run: Run) -> TaskOutput:
     keep, mean = known & request.exact, None
     if request.estimate == "mean" and source.denoises:
         image, told = colour_noise(source, noise, request.seed)
-        mean = mean_filling(image, strength, told, run, request.passes, request.seed)
+        options = request.pipeline_options()
+        mean = mean_filling(image, strength, told, run, request.passes, request.seed, options)
         if request.samples == 1:
-            notes = unused(request, MEAN_ALONE)
-            return TaskOutput(mean, keep, strength, noise, mean=mean, notes=notes)
+            return TaskOutput(
+                mean, keep, strength, noise, mean=mean, notes=unused(request, MEAN_ALONE)
+            )
+    if source.denoises:
+        source = replace(source, image=surroundings(source.image, strength >= 1))
     samples = draw(request, source, noise, plan, run)
-    notes = unused(request, SAMPLE_ALONE, ("passes",)) if mean is None else ()
+    notes: tuple[str, ...] = ()
+    if mean is None:
+        notes = unused(request, SAMPLE_ALONE if source.denoises else NO_MEAN, ("passes",))
     spread = spreads(request, noise)
     return TaskOutput(samples, keep, strength, noise, notes=notes, spread=spread, mean=mean)
 

@@ -35,6 +35,9 @@ LEVELS = 49 / 127.5, 2.55 / 127.5
 ROUNDING = 12**-0.5 / 127.5
 """Deviation of what rounding to 8 bits takes away, on [-1,1]; no picture need repeat it."""
 
+_LOOSE = 100.0
+"""Variance, beside that of the picture, of what is measured where noise is known."""
+
 GUIDANCE = {"diffpir": data_consistency, "ddnm": ddnm, "pigdm": pigdm}
 """Kinds of data consistency by the requests' names."""
 
@@ -82,21 +85,25 @@ def reconstructed(
     seen = y[:, : source.model_channels]
     guide = partial(GUIDANCE[guidance], operator=operator, y=seen, noise_sigma=noise)
     samples = run(Plan(start, everywhere, guide=guide, **plan_options(request)))
-    if not bool(given.any()):
-        samples = _held_in_range(operator, seen, samples)
+    if not bool((given > 0).all()):
+        samples = _held_in_range(operator, seen, samples, given)
     notes = unused(request, SAMPLE_ALONE, ("passes",)) if mean is None else ()
     return TaskOutput(samples, everywhere == 0, everywhere, mean=mean, notes=notes)
 
 
-def _held_in_range(operator: LinearOperator, y: Tensor, samples: Tensor, times: int = 8) -> Tensor:
+def _held_in_range(
+    operator: LinearOperator, y: Tensor, samples: Tensor, noise: Tensor, times: int = 8
+) -> Tensor:
     """Samples that hold the measurement within [-1,1] too, by projecting on either in turn.
 
     What leaves the range is cut off in a picture, and would be missing in what is measured of it.
+    Where the measurement is noisy it need not be held so.
     Projections go nearly twice as far as they need to, which takes fewer of them.
     """
+    loose = _LOOSE * (noise > 0).to(y) if bool(noise.any()) else 0.0
     for _ in range(times):
         inside = torch.lerp(samples, samples.clamp(-1, 1), 1.9)
-        samples = operator.prox(inside, y, torch.ones(1, 1, 1, 1))
+        samples = operator.prox(inside, y, torch.ones(1, 1, 1, 1), loose)
     return samples
 
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..core.ladder import sigma_to_strength
+from ..core.noise import PositionalNoise, derive_seed
 from ..core.plan import Plan, Run
 from ..maps.damage import find_damage
 from ..maps.noise import NoiseKind
@@ -26,15 +27,18 @@ from .base import (
     noise_tensor,
     plan_options,
     strength_tensor,
+    unused,
 )
 from .deblock import deblocked
-from .filling import mean_filling, wide
+from .filling import LOST, mean_filling, surroundings, wide
 from .unexplained import confirmed, hidden_damage, noise_removed
+
+NO_SAMPLE = "no damage is wide enough to be sampled: {} went unused"
 
 LEAST_REMOVED = 0.65
 """Share of a camera's estimated noise that the model must take away for it to be believed."""
 
-_FILLING_PASSES, _TEXTURE = 8, 1.0
+_FILLING_PASSES, _TEXTURE, _STREAM = 8, 1.0, 500
 _BLOCKY = 2 / 127.5  # about what quality 85 leaves
 
 MOST_LOOKS = 3
@@ -75,6 +79,7 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     found, looks = _find(request, source, run)
     found = _levelled(request, found)
     noise, damage = found.told, found.damage
+    source = replace(source, image=surroundings(source.image, damage >= 1))
 
     def plan(image: Tensor, told: Tensor) -> Plan:
         still = torch.where(damage > 0, 0.0, told)
@@ -88,7 +93,7 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     mean = None
     if request.estimate == "mean":
         image, told = colour_noise(source, noise, request.seed)
-        filled = _filled(plan(image, told), run)
+        filled = _filled(plan(image, told), run, source.model_channels)
         mean = run(denoise_plan(filled, torch.where(damage > 0, 0.0, told), request.seed))
     samples = mean
     if samples is None or request.samples > 1:
@@ -99,6 +104,8 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     spread = not bool(still.any())  # the second pass takes a mean
     shown = torch.maximum(damage, sigma_to_strength(found.hidden))
     notes = _notes(found, looks)
+    if request.estimate == "mean" and samples is mean and not bool(wide(damage >= LOST).any()):
+        notes = (*notes, *unused(request, NO_SAMPLE))
     if blocks is not None:
         error = torch.tensor(blocks[1])
         notes = (*notes, f"JPEG blocks: an error of {127.5 * blocks[1]:.1f} of 255 was expected")
@@ -108,7 +115,7 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     return _in_part(request, given, output)
 
 
-def _filled(plan: Plan, run: Run) -> Tensor:
+def _filled(plan: Plan, run: Run, channels: int) -> Tensor:
     """The mean of all fillings; where damage is wide, and the mean flat, a sample drawn from it.
 
     The mean tells the colours, which a sample from nothing may miss by far, and the sample the
@@ -116,11 +123,14 @@ def _filled(plan: Plan, run: Run) -> Tensor:
     """
     noise, seed = torch.where(plan.strength > 0, 0.0, plan.noise), plan.seeds[0]
     mean = mean_filling(plan.image, plan.strength, plan.noise, run, _FILLING_PASSES, seed)
-    broad = wide(plan.strength > 0)
+    broad = wide(plan.strength >= LOST)
     if not bool(broad.any()):
         return mean
-    strength = torch.where(broad, sigma_to_strength(torch.tensor(_TEXTURE)), 0.0)
-    again = replace(plan, image=mean, strength=strength, noise=noise, target=noise, seeds=(seed,))
+    draw = PositionalNoise((derive_seed(seed, _STREAM),), channels, *mean.shape[-2:])
+    begun = torch.where(broad, mean + _TEXTURE * draw(0), mean)
+    level = torch.where(broad, _TEXTURE, noise)
+    nothing = torch.zeros(1, 1, 1, 1)
+    again = replace(plan, image=begun, strength=nothing, noise=level, target=noise, seeds=(seed,))
     return torch.where(broad, run(again), mean)
 
 
