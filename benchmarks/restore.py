@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
                     evaluations[name] += made.evaluations
                     cells.append((f"{name}\n{quality:.2f} dB", made.image))
         deviations.append(dd.anomaly_map(clean, model=model).deviations.ravel())
-        gain = scores.of(SHOWN, HIDDEN)[photo.index].psnr - given
+        gain = scores.of(SHOWN, HIDDEN)[photo.index, HIDDEN].psnr - given
         shown[gain] = [*cells, ("clean", clean)]
     show(options, shown[sorted(shown)[len(shown) // 2]])
     report(options, model, scores, evaluations, np.concatenate(deviations))
