@@ -6,6 +6,7 @@ from . import ladder, oracle, precondition
 from .guidance import classifier_free, data_consistency, ddnm, loss_guidance, pigdm
 from .ladder import LADDERS, sigma_to_strength, strength_to_sigma
 from .lift import lift
+from .likelihood import bits_per_dimension, log_likelihood
 from .metrics import cam, dam, psnr, spatial_change, ssim
 from .noise import PositionalNoise, SigmaFields, Window
 from .operators import OPERATORS, LinearOperator, Mask
@@ -41,6 +42,7 @@ __all__ = [
     "Step",
     "Window",
     "average_views",
+    "bits_per_dimension",
     "cam",
     "classifier_free",
     "dam",
@@ -51,6 +53,7 @@ __all__ = [
     "edm_target",
     "ladder",
     "lift",
+    "log_likelihood",
     "loss_guidance",
     "oracle",
     "pigdm",

@@ -12,6 +12,14 @@ from .adherence import (
     mean_change,
     report,
 )
+from .distances import (
+    KernelDistance,
+    Moments,
+    Neighbours,
+    frechet_distance,
+    kernel_distance,
+    neighbours,
+)
 from .perceptual import lpips_change
 
 __all__ = [
@@ -19,9 +27,15 @@ __all__ = [
     "Adherence",
     "AdherenceReport",
     "AdherenceTally",
+    "KernelDistance",
     "Measure",
+    "Moments",
+    "Neighbours",
+    "frechet_distance",
     "heat_maps",
+    "kernel_distance",
     "lpips_change",
     "mean_change",
+    "neighbours",
     "report",
 ]
