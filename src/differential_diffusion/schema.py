@@ -227,8 +227,8 @@ class RestoreRequest(Request):
     """Find noise and damage in the picture and mend both.
 
     By default damage is filled with the mean of what may have been there, which errs least; where
-    it is wide, and the mean has no texture, with a sample in `steps` steps, of which few lean to
-    the mean too. With `estimate="sample"` all of a filling is a sample.
+    it is wide, and the mean has no texture, with a sample drawn from it, in as many of `steps`
+    steps as its noise needs. With `estimate="sample"` all of a filling is a sample.
 
     Attributes:
         mode: "light" removes noise alone; "standard" also takes away the blocks of a JPEG file of
@@ -250,7 +250,6 @@ class RestoreRequest(Request):
     """
 
     task: Literal["restore"] = "restore"
-    steps: int = Field(4, ge=1, le=MAX_STEPS)
     mode: Literal["light", "standard", "deep"] = "standard"
     control_mechanism: Literal["static", "dynamic"] | None = None
     pixel_strengths: MapLike = "adaptive"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import differential_diffusion as dd
 from differential_diffusion.cli import app
 from differential_diffusion.cli.common import Settings
-from differential_diffusion.schema import DenoiseRequest, Request, RestoreRequest
+from differential_diffusion.schema import DenoiseRequest, Request
 from differential_diffusion.tasks import TASKS, Task
 
 COMMANDS = (
@@ -77,7 +77,6 @@ def test_the_defaults_that_help_names_are_the_requests() -> None:
         default = Request.model_fields[name].default
         assert re.search(rf"\[default: {default}\W", said[name]), name
     assert str(DenoiseRequest.model_fields["steps"].default) in said["steps"]
-    assert f"restore: {RestoreRequest.model_fields['steps'].default}" in said["steps"]
     drawn = [name for name, task in TASKS.items() if default_of(task, "estimate") == "sample"]
     assert drawn == ["edit", "inpaint", "generate"]
     assert "sample for edit, inpaint and generate, else mean" in said["estimate"]

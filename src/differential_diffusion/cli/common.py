@@ -46,8 +46,7 @@ class Settings:
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Length of the whole noise ladder [default: 20; denoise, enhance: 150; "
-            "restore: 4].",
+            help="Length of the whole noise ladder [default: 20; denoise, enhance: 150].",
             rich_help_panel=_HOW,
         ),
     ] = None
