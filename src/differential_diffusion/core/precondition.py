@@ -30,6 +30,7 @@ __all__ = [
     "edm_target",
     "epsilon",
     "flow",
+    "log_level",
     "score",
     "velocity",
     "x0",
@@ -40,6 +41,11 @@ SIGMA_FLOOR = 2e-3
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x, condition) -> (B,C,H,W), with x (B,C,H,W) scaled as the network wants it."""
+
+
+def log_level(sigma: Tensor) -> Tensor:
+    """c_noise, what an EDM network is told of σ: ln max(σ, SIGMA_FLOOR) / 4."""
+    return sigma.clamp(min=SIGMA_FLOOR).log() / 4
 
 
 def edm_inputs(x: Tensor, sigma: Tensor, sigma_data: float = 0.5) -> tuple[Tensor, Tensor]:
@@ -55,7 +61,7 @@ def edm_inputs(x: Tensor, sigma: Tensor, sigma_data: float = 0.5) -> tuple[Tenso
     """
     sigma = _conform(sigma, x)
     c_in = (sigma * sigma + sigma_data**2).rsqrt()
-    return c_in * x, sigma.clamp(min=SIGMA_FLOOR).log() / 4
+    return c_in * x, log_level(sigma)
 
 
 def edm(network: Network, sigma_data: float = 0.5) -> Denoiser:

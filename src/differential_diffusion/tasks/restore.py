@@ -79,7 +79,6 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
     found, looks = _find(request, source, run)
     found = _levelled(request, found)
     noise, damage = found.told, found.damage
-    source = replace(source, image=surroundings(source.image, damage >= 1))
 
     def plan(image: Tensor, told: Tensor) -> Plan:
         still = torch.where(damage > 0, 0.0, told)
@@ -97,7 +96,8 @@ def restore(request: RestoreRequest, source: TaskInput, run: Run) -> TaskOutput:
         mean = run(denoise_plan(filled, torch.where(damage > 0, 0.0, told), request.seed))
     samples = mean
     if samples is None or request.samples > 1:
-        samples = draw(request, source, noise, plan, fill_and_denoise, one_by_one=True)
+        blank = replace(source, image=surroundings(source.image, damage >= 1))
+        samples = draw(request, blank, noise, plan, fill_and_denoise, one_by_one=True)
     still = (noise > 0) & (damage == 0)
     keep = (damage == 0) & ~still
     touched = torch.maximum(damage, still.float())

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..core.ladder import cosine_betas, linear_betas, sigmas_from_betas
-from ..core.precondition import SIGMA_FLOOR
+from ..core.precondition import log_level
 from ..core.types import Denoiser
 from ..errors import InputError
 
@@ -40,7 +40,6 @@ __all__ = [
     "LogNormal",
     "LogUniform",
     "Objective",
-    "log_level",
 ]
 
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -196,11 +195,6 @@ class _Form(NamedTuple):
     out: Tensor
     clean: Tensor
     noise: Tensor
-
-
-def log_level(sigma: Tensor) -> Tensor:
-    """What our own networks are told of σ: ln max(σ, SIGMA_FLOOR) / 4."""
-    return sigma.clamp(min=SIGMA_FLOOR).log() / 4
 
 
 @dataclass(frozen=True)
