@@ -55,6 +55,8 @@ HOME = {
     "accelerate": "training",
     "jpeglib": "images",
     "lpips": "evaluation",
+    "datasets": "data",
+    "wandb": "training",
     "typer": "cli",
 }
 # Single files of other parts that may import one of these: maps made by models of transformers are

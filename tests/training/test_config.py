@@ -73,7 +73,7 @@ def test_the_recipes_of_the_bundled_prior_can_be_read(repository: Path, name: st
     shipped = repository / "src" / "differential_diffusion" / "weights" / "prior.json"
     described = CheckpointConfig.from_json(shipped.read_text("utf-8"), shipped)
     assert config.network.build() == described.network
-    assert (config.noise.sigma_min, config.noise.sigma_max) == (
+    assert config.sigma_range == (
         described.sigma_min,
         described.sigma_max,
     )

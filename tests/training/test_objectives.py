@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,17 +14,17 @@ from torch import Tensor
 from differential_diffusion.core import precondition
 from differential_diffusion.core.ladder import linear_betas
 from differential_diffusion.core.oracle import Gaussian
+from differential_diffusion.core.parametrization import SCALINGS, Parametrization
 from differential_diffusion.errors import InputError
 from differential_diffusion.training.objectives import (
     OBJECTIVES,
-    SCALINGS,
     WEIGHTS,
     Betas,
     FlowTimes,
     LinearSDE,
     LogNormal,
     LogUniform,
-    Objective,
+    Regression,
 )
 
 SIZE = 2, 2, 3
@@ -48,7 +50,12 @@ def fields(count: int = 3) -> Tensor:
 
 def test_denoisers_are_those_of_the_adapters() -> None:
     x, sigma = picture(), fields()
-    told = Objective("noise", "preserving", LogNormal()).condition
+    told = Parametrization().condition
+
+    class Told(Parametrization):
+        def __init__(self, told: Any, *form: Any) -> None:
+            super().__init__(*form)
+            object.__setattr__(self, "condition", told)
 
     class Times(precondition.BetaTimes):
         def __init__(self) -> None: ...
@@ -57,24 +64,24 @@ def test_denoisers_are_those_of_the_adapters() -> None:
             return told(sigma)
 
     per_pixel: dict[str, Any] = {"times": Times(), "per_pixel": True}
-    levels = LogNormal()
-    for objective, expected in (
-        (OBJECTIVES["ddpm"], precondition.epsilon(network, **per_pixel)),
-        (OBJECTIVES["x0"], precondition.x0(network, **per_pixel)),
-        (OBJECTIVES["v"], precondition.velocity(network, **per_pixel)),
-        (OBJECTIVES["vp"], precondition.score(network, **per_pixel)),
-        (OBJECTIVES["edm"], precondition.edm(network)),
+    forms = {name: objective.form for name, objective in OBJECTIVES.items()}
+    for form, expected in (
+        (forms["ddpm"], precondition.epsilon(network, **per_pixel)),
+        (forms["x0"], precondition.x0(network, **per_pixel)),
+        (forms["v"], precondition.velocity(network, **per_pixel)),
+        (forms["vp"], precondition.score(network, **per_pixel)),
+        (forms["edm"], precondition.edm(network)),
         (
-            Objective("score", "exploding", levels, condition=lambda s: s),
+            Told(lambda s: s, "score"),
             precondition.score(network, per_pixel=True),
         ),
         (
-            Objective("flow", "flow", levels, condition=lambda s: s / (1 + s)),
+            Told(lambda s: s / (1 + s), "flow", "flow"),
             precondition.flow(network, per_pixel=True),
         ),
     ):
-        made = objective.denoiser(network)(x, sigma)
-        torch.testing.assert_close(made, expected(x, sigma), msg=objective.prediction)
+        made = form.denoiser(network)(x, sigma)
+        torch.testing.assert_close(made, expected(x, sigma), msg=form.prediction)
         assert torch.equal(made[..., 0, 0], x[..., 0, 0])
 
 
@@ -85,9 +92,7 @@ def test_the_optimum_is_the_posterior_mean(name: str, weight: str, per_pixel: bo
     """No multiple of any function, added to the network whose D is exact, lowers the loss."""
     objective = OBJECTIVES[name]
     if weight != "own":
-        objective = Objective(
-            objective.prediction, objective.scaling, objective.levels, WEIGHTS[weight]
-        )
+        objective = replace(objective, weight=WEIGHTS[weight])
     count, draw = 60_000, RNG().manual_seed(1)
     factor = torch.randn(12, 12, generator=RNG().manual_seed(2), dtype=torch.float64) / 5
     oracle = Gaussian(torch.full(SIZE, 0.2, dtype=torch.float64), factor @ factor.mT + 0.01 * EYE)
@@ -97,7 +102,7 @@ def test_the_optimum_is_the_posterior_mean(name: str, weight: str, per_pixel: bo
     sigma = fields(1) if per_pixel else torch.full((1, 1, 1, 1), 0.4, dtype=torch.float64)
     x = x0 + sigma * noise
     safe = torch.where(sigma > 0, sigma, 1.0)
-    form = objective._form(safe)
+    form = objective.form.form(safe)
     exact = (oracle(x, sigma) - form.skip * x) / form.out
 
     def loss(share: float) -> Tensor:
@@ -191,7 +196,7 @@ def test_weights_are_the_published_ones() -> None:
 
     def found(name: str, weight: str) -> Tensor:
         objective = OBJECTIVES[name]
-        return WEIGHTS[weight](sigma, objective._form(sigma).out.square())
+        return WEIGHTS[weight](sigma, objective.form.form(sigma).out.square())
 
     torch.testing.assert_close(found("ddpm", "min-snr"), most / snr)
     torch.testing.assert_close(found("x0", "min-snr"), most)
@@ -204,4 +209,69 @@ def test_weights_are_the_published_ones() -> None:
 
 def test_predictions_need_their_scaling() -> None:
     with pytest.raises(InputError, match="'velocity' needs the scaling 'preserving', not 'flow'"):
-        Objective("velocity", "flow", LogNormal())
+        Parametrization("velocity", "flow")
+    with pytest.raises(InputError, match="told is 'time': it must be one of level, timestep"):
+        Parametrization(told="time")  # type: ignore[arg-type]
+
+
+def test_a_timestep_is_told_of_the_table_that_was_trained_on() -> None:
+    form = Parametrization("noise", "preserving", told="timestep", timesteps=50)
+    alphas = (1 - linear_betas(50)).cumprod(0)
+    sigma = ((1 - alphas) / alphas).sqrt()[[0, 20, 49]].view(-1, 1, 1, 1)
+    torch.testing.assert_close(
+        form.condition(sigma).flatten(), torch.tensor([0.0, 20, 49]).double()
+    )
+
+
+def test_balanced_weights_are_one_at_sigma_data_and_even_in_the_logarithm() -> None:
+    sigma = torch.tensor([1e-9, 0.5 / math.e, 0.5, 0.5 * math.e, 1e9]).double()
+    weight = WEIGHTS["balanced"](sigma, Parametrization().form(sigma).out.square())
+    torch.testing.assert_close(
+        weight, torch.tensor([0, 0.75, 1, 0.75, 0]).double(), atol=0.01, rtol=1e-6
+    )
+
+
+def edm_loss(network: Any, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """Of each picture, for `OBJECTIVES["edm"]` with balanced weights."""
+    return replace(OBJECTIVES["edm"], weight=WEIGHTS["balanced"]).loss(network, x0, sigma, noise)
+
+
+def test_the_loss_is_the_weighted_error_of_the_denoised_picture() -> None:
+    x0, noise = picture(), picture(seed=1)
+    sigma = fields().clamp(min=0.05)
+    denoised = precondition.edm(network)(x0 + sigma * noise, sigma)
+    level = 1 / (1 + (sigma / 0.5).log().square() / 3)
+    weight = level * (sigma**2 + 0.25) / (sigma * 0.5) ** 2
+    expected = (weight * (denoised - x0) ** 2).mean((1, 2, 3))
+    torch.testing.assert_close(edm_loss(network, x0, sigma, noise), expected)
+
+
+def test_clean_pixels_do_not_count_and_small_holes_count_for_less() -> None:
+    x0, noise = picture(1), picture(1, seed=1)
+    sigma = torch.full((1, 1, 2, 3), 0.3).double()
+    sigma[..., :1, :] = 0
+
+    def local(x: Tensor, _: Tensor) -> Tensor:
+        return 0.3 * x
+
+    mixed = edm_loss(local, x0, sigma, noise)
+    noisy = edm_loss(local, x0[..., 1:, :], sigma[..., 1:, :], noise[..., 1:, :])
+    torch.testing.assert_close(mixed, 0.5**0.5 * noisy)
+    assert float(edm_loss(local, x0, 0 * sigma, noise)) == 0
+
+
+def test_a_loss_of_the_users_own_is_given_the_denoised_picture_and_its_truth() -> None:
+    x0, noise, sigma = picture(), picture(seed=1), fields()
+    seen: list[Regression] = []
+
+    def absolute(regression: Regression) -> Tensor:
+        seen.append(regression)
+        return (regression.denoised - regression.x0).abs().mean((1, 2, 3))
+
+    objective = replace(OBJECTIVES["v"], error=absolute)
+    denoised = objective.form.denoiser(network)(x0 + sigma * noise, sigma)
+    expected = (denoised - x0).abs().mean((1, 2, 3))
+    torch.testing.assert_close(objective.loss(network, x0, sigma, noise), expected)
+    form = objective.form.form(sigma)
+    target = form.noise * noise + form.clean * x0
+    torch.testing.assert_close(seen[0].target * (sigma > 0), target * (sigma > 0))

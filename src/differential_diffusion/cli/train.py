@@ -37,7 +37,7 @@ def train(
 ) -> None:
     """Train a model on your own pictures; run it again to go on after a stop."""
     try:
-        from ..training import load_config
+        from ..training import TrainingStopped, load_config
         from ..training import train as run
     except ModuleNotFoundError as error:
         if error.name != "accelerate":
@@ -49,6 +49,9 @@ def train(
     try:
         with report.progress("{task.fields[speed]}") as bar:
             final = run(chosen, resume=resume, on_step=_Display(bar, report), on_note=report.note)
+    except TrainingStopped as stop:
+        typer.echo(f"{stop}.", err=True)
+        raise typer.Exit(128 + stop.signal) from None
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(INTERRUPTED) from None

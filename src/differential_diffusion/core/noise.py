@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -126,6 +126,7 @@ class SigmaFields:
         mean, deviation: of ln σ, on [-1,1] data.
         spread: largest standard deviation of ln σ within a smooth field.
         sigma_min, sigma_max: the range of σ, other than 0.
+        law: (count, rng) -> levels (count,), of one level over a picture in place of the normal.
     """
 
     uniform: float = 0.5
@@ -137,6 +138,7 @@ class SigmaFields:
     spread: float = 1.2
     sigma_min: float = 0.002
     sigma_max: float = 20.0
+    law: Callable[[int, torch.Generator], Tensor] | None = None
 
     def __post_init__(self) -> None:
         weights = (self.uniform, self.smooth, self.holes, self.paths)
@@ -177,7 +179,8 @@ class SigmaFields:
         return strength_to_sigma(u, self.sigma_min, self.sigma_max)
 
     def _uniform(self, height: int, width: int, rng: torch.Generator) -> Tensor:
-        return self._level(rng).expand(1, height, width)
+        level = self._level(rng) if self.law is None else self.law(1, rng)
+        return level.clamp(self.sigma_min, self.sigma_max).expand(1, height, width)
 
     def _smooth(self, height: int, width: int, rng: torch.Generator) -> Tensor:
         z = torch.randn((), generator=rng, device=rng.device)

@@ -1,53 +1,144 @@
-"""Random crops of pictures, a pure function of (seed, index)."""
+"""Training items: crops of pictures with what is told of them, a pure function of (seed, index)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .augment import augment
 from .images import NamedImage
 
+Cut = Literal["crop", "fit"]
+Symmetries = Literal["all", "mirror", "none"]
+_SYMMETRIES: dict[Symmetries, tuple[int, ...]] = {
+    "all": tuple(range(8)),
+    "mirror": (0, 2),
+    "none": (0,),
+}
 
-class RandomCrops(Dataset[Tensor]):
-    """Item i is a random crop of a random picture under one of the square's 8 symmetries.
 
-    Pictures are drawn in proportion to the square root of their number of crop positions, so
-    that large ones count for more without drowning the rest. Every item has a generator of
-    its own, seeded by (seed, i): the order of reading, workers and resuming change nothing.
+class Items(Dataset[dict[str, Tensor]]):
+    """Item i is a square of a picture, with what the network is told of it.
+
+    With "crop", a random square of a random picture, each drawn in proportion to the square root of
+    its number of positions, so that large ones count for more without drowning the rest. With
+    "fit", each picture in turn, in an order drawn anew for every round, is brought to the size by
+    its shorter side, and a random square of that is taken. Every item has a generator of its own,
+    seeded by (seed, i): the order of reading, workers and resuming change nothing.
 
     Args:
-        images: pictures of at least `size` pixels a side.
-        size: side of the crop in pixels.
+        images: pictures of at least `size` pixels a side, unless they are fitted.
+        size: side of the square in pixels.
         length: number of items.
         seed: of the draw.
+        cut: how squares are taken.
+        symmetries: which of the square's symmetries a picture is shown under.
+        augmentation: probability of each augmentation, see `augment`; 0 for none. It replaces the
+            symmetries.
+        classes: names of the classes, in the order of their numbers, if the network is told them.
+        vectors: numbers to tell for each name.
+        pictures: pictures to tell for each name, of the size of the picture itself.
     """
 
-    def __init__(self, images: Sequence[NamedImage], size: int, length: int, seed: int) -> None:
-        self.images = [image.pixels for image in images]
+    def __init__(
+        self,
+        images: Sequence[NamedImage],
+        size: int,
+        length: int,
+        seed: int,
+        *,
+        cut: Cut = "crop",
+        symmetries: Symmetries = "all",
+        augmentation: float = 0.0,
+        classes: Sequence[str] = (),
+        vectors: Mapping[str, NDArray[np.float32]] | None = None,
+        pictures: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        self.images = images
         self.size, self.length, self.seed = size, length, seed
-        positions = [(p.shape[0] - size + 1) * (p.shape[1] - size + 1) for p in self.images]
-        self.cumulative = np.cumsum(np.sqrt(np.asarray(positions, dtype=np.float64)))
+        self.cut, self.symmetries, self.augmentation = cut, symmetries, augmentation
+        self.number = {name: number for number, name in enumerate(classes)}
+        self.vectors, self.pictures = vectors, pictures
+        if cut == "crop":
+            shapes = [image.pixels.shape for image in images]
+            positions = [(h - size + 1) * (w - size + 1) for h, w, _ in shapes]
+            self.cumulative = np.cumsum(np.sqrt(np.asarray(positions, dtype=np.float64)))
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Crop `index` as (3,size,size) float32 in [-1,1]."""
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Item `index`: "x0" (C,size,size) in [-1,1] and, as asked for, "label", "vector",
+        "picture" and "augmentation".
+        """  # noqa: D205
         rng = np.random.default_rng([self.seed, index])
-        which = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
-        pixels = self.images[min(int(which), len(self.images) - 1)]
+        image, pixels = self._square(index, rng)
+        item: dict[str, Tensor] = {}
+        if self.augmentation > 0:
+            pixels, told = augment(unit(pixels), self.augmentation, rng)
+            item["augmentation"] = torch.from_numpy(told)
+        else:
+            kinds = _SYMMETRIES[self.symmetries]
+            pixels = _symmetry(pixels, kinds[int(rng.integers(len(kinds)))])
+        channels = image.pixels.shape[2]
+        item["x0"] = to_tensor(pixels[..., :channels])
+        if self.pictures is not None:
+            item["picture"] = to_tensor(pixels[..., channels:])
+        if self.number:
+            assert image.label is not None
+            item["label"] = torch.tensor(self.number[image.label])
+        if self.vectors is not None:
+            item["vector"] = torch.from_numpy(self.vectors[image.name])
+        return item
+
+    def _square(self, index: int, rng: np.random.Generator) -> tuple[NamedImage, NDArray[Any]]:
+        """A picture, and a square of it with the one to tell beside it in further channels."""
+        if self.cut == "fit":
+            turn, place = divmod(index, len(self.images))
+            image = self.images[int(_order(self.seed, turn, len(self.images))[place])]
+        else:
+            drawn = rng.random() * self.cumulative[-1]
+            which = int(np.searchsorted(self.cumulative, drawn, side="right"))
+            image = self.images[min(which, len(self.images) - 1)]
+        pixels = image.pixels
+        if self.pictures is not None:
+            pixels = np.concatenate([pixels, self.pictures[image.name]], axis=2)
+        if self.cut == "fit":
+            pixels = fitted(pixels, self.size)
         top = int(rng.integers(pixels.shape[0] - self.size + 1))
         left = int(rng.integers(pixels.shape[1] - self.size + 1))
-        crop = pixels[top : top + self.size, left : left + self.size]
-        return to_tensor(_symmetry(crop, int(rng.integers(8))))
+        return image, pixels[top : top + self.size, left : left + self.size]
 
 
-def _symmetry(pixels: NDArray[np.uint8], which: int) -> NDArray[np.uint8]:
+@lru_cache(maxsize=4)
+def _order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, turn, 1]).permutation(count)
+
+
+def fitted(pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    """A picture (H,W,C) brought to `size` by its shorter side."""
+    height, width = pixels.shape[:2]
+    if min(height, width) == size:
+        return pixels
+    scale = size / min(height, width)
+    shape = max(size, round(width * scale)), max(size, round(height * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    planes = [
+        cv2.resize(np.ascontiguousarray(plane), shape, interpolation=how)
+        for plane in np.moveaxis(pixels, -1, 0)
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def _symmetry(pixels: NDArray[Any], which: int) -> NDArray[Any]:
     """One of the 8 symmetries of the square: bits of `which` flip, mirror and transpose."""
     if which & 1:
         pixels = pixels[::-1]
@@ -56,6 +147,16 @@ def _symmetry(pixels: NDArray[np.uint8], which: int) -> NDArray[np.uint8]:
     return pixels.transpose(1, 0, 2) if which & 4 else pixels
 
 
-def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """(H,W,3) uint8 to (3,H,W) float32 in [-1,1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 127.5 - 1
+def unit(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Pixels of any type as float32 in [0,1]."""
+    most = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    scaled: NDArray[np.float32] = pixels.astype(np.float32) / np.float32(most)
+    return scaled
+
+
+def to_tensor(pixels: NDArray[Any]) -> Tensor:
+    """(H,W,C) pixels to (C,H,W) float32 in [-1,1]."""
+    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    if pixels.dtype.kind == "u":
+        return planes.float() / (np.iinfo(pixels.dtype).max / 2) - 1
+    return planes.float() * 2 - 1

@@ -1,25 +1,23 @@
-"""Training pictures from a folder or a tar archive, decoded once and kept in memory."""
+"""Training pictures from a source, decoded once and kept in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import struct
-import tarfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
+from .sources import SUFFIXES, Found, find_pictures
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-
+Labels = Literal["none", "folders", "source"]
 
 _UNREADABLE = (
     Image.DecompressionBombError,
@@ -33,10 +31,17 @@ _UNREADABLE = (
 
 
 class NamedImage(NamedTuple):
-    """A picture and the name it has in its folder or archive; pixels (H,W,3) uint8."""
+    """A picture and the name it has in its folder or archive.
+
+    Attributes:
+        name: its path in the source.
+        pixels: (H,W,C), uint8 or uint16 over their whole range, or float32 in [0,1].
+        label: its class, if classes were asked for.
+    """
 
     name: str
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
+    label: str | None = None
 
 
 @dataclass
@@ -64,36 +69,46 @@ class ImageCollection:
 
 
 def load_images(
-    source: str | Path, *, min_size: int = 1, max_skipped: float = 0.1
+    source: str | Path,
+    *,
+    min_size: int = 1,
+    max_skipped: float = 0.1,
+    channels: int = 3,
+    labels: Labels = "none",
+    split: str = "train",
 ) -> ImageCollection:
-    """Decode every picture below a folder or inside a tar archive to RGB uint8.
+    """Decode every picture of a source.
 
     Args:
-        source: a folder (searched recursively) or a .tar, .tar.gz or .tgz file.
+        source: see `find_pictures`.
         min_size: pictures with a side under this many pixels are left out.
         max_skipped: largest share of unreadable files to put up with.
+        channels: 3 for colour, 1 for grey, others for TIFF and .npy files with as many.
+        labels: where the class of a picture stands: in the name of its folder, or beside it in a
+            shard or a set.
+        split: of a set that has several.
 
     Raises:
-        InputError: if the source does not exist, holds no picture, or too many are unreadable.
+        InputError: if the source does not exist, holds no picture, too many are unreadable, or
+            some have no class.
     """
-    source = Path(source)
     collection = ImageCollection([])
-    unreadable = 0
-    for name, data in _files(source):
+    unreadable = total = 0
+    for found in find_pictures(source, split):
+        total += 1
         try:
-            with Image.open(io.BytesIO(data)) as opened:
-                pixels = _rgb8(ImageOps.exif_transpose(opened))
+            pixels = decode(found, channels)
         except _UNREADABLE as error:
-            collection.skipped[name] = f"unreadable: {error}"
+            collection.skipped[found.name] = f"unreadable: {error}"
             unreadable += 1
             continue
         if min(pixels.shape[:2]) < min_size:
-            collection.skipped[name] = (
+            collection.skipped[found.name] = (
                 f"{pixels.shape[1]}x{pixels.shape[0]} is smaller than {min_size} pixels"
             )
             continue
-        collection.images.append(NamedImage(name, pixels))
-    total = len(collection.images) + len(collection.skipped)
+        label = _label(found, labels, source)
+        collection.images.append(NamedImage(found.name, pixels, label))
     if not collection.images:
         raise InputError(
             f"'{source}' holds no usable picture ({total} found): give a folder or tar of "
@@ -101,41 +116,101 @@ def load_images(
         )
     if unreadable > max_skipped * total:
         first = next(name for name, why in collection.skipped.items() if "unreadable" in why)
+        why = collection.skipped[first].removeprefix("unreadable: ")
         raise InputError(
             f"{unreadable} of {total} pictures in '{source}' cannot be read (the first is "
-            f"'{first}'): mend or remove them"
+            f"'{first}': {why}): mend or remove them"
         )
     return collection
 
 
-def _rgb8(image: Image.Image) -> NDArray[np.uint8]:
-    """8-bit RGB; 16-bit grey is scaled, where Pillow would clip it to white."""
+def decode(found: Found, channels: int = 3) -> NDArray[Any]:
+    """The pixels of a picture, (H,W,channels); see `NamedImage`.
+
+    Raises:
+        ValueError: if it has another number of channels that cannot be made of them; and what
+            Pillow, tifffile and NumPy raise for damaged files.
+    """
+    suffix = PurePosixPath(found.name).suffix.lower()
+    if isinstance(found.data, bytes) and suffix not in {".npy", ".tif", ".tiff"} | (
+        set() if channels in (1, 3) else SUFFIXES
+    ):
+        with Image.open(io.BytesIO(found.data)) as opened:
+            return _of_pillow(ImageOps.exif_transpose(opened), channels)
+    if isinstance(found.data, bytes) and suffix == ".npy":
+        array = np.load(io.BytesIO(found.data), allow_pickle=False)
+    elif isinstance(found.data, bytes):
+        if suffix in {".tif", ".tiff"}:
+            array = _of_tiff(found.data, channels)
+        else:
+            with Image.open(io.BytesIO(found.data)) as opened:
+                array = np.asarray(opened)
+    else:
+        array = found.data
+    return _of_array(array, channels)
+
+
+def _of_tiff(data: bytes, channels: int) -> NDArray[Any]:
+    if channels in (1, 3):
+        try:
+            with Image.open(io.BytesIO(data)) as opened:
+                return _of_pillow(ImageOps.exif_transpose(opened), channels)
+        except UnidentifiedImageError:
+            pass  # such as several channels of 16 bits
+    import tifffile
+
+    array: NDArray[Any] = tifffile.imread(io.BytesIO(data))
+    if array.ndim == 3 and array.shape[0] == channels != array.shape[2]:
+        array = np.moveaxis(array, 0, -1)  # planes, one for each channel
+    return array
+
+
+def _of_array(array: NDArray[Any], channels: int) -> NDArray[Any]:
+    """An array as pixels."""
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3:
+        raise ValueError(f"an array of the shape {array.shape} is no picture")
+    if array.shape[2] == 4 and channels in (1, 3):
+        array = array[..., :3]
+    if array.shape[2] == 1 and channels == 3:
+        array = array.repeat(3, axis=2)
+    if array.shape[2] == 3 and channels == 1:
+        array = (array @ np.array([0.299, 0.587, 0.114])).astype(array.dtype)[..., None]
+    if array.shape[2] != channels:
+        raise ValueError(f"it has {array.shape[2]} channels, not {channels}")
+    if array.dtype in (np.uint8, np.uint16):
+        return array
+    if array.dtype.kind != "f":
+        raise ValueError(f"numbers of the type {array.dtype} have no range")
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+        raise ValueError("floating-point values beyond [0, 1]")
+    return array
+
+
+def _of_pillow(image: Image.Image, channels: int) -> NDArray[Any]:
+    """RGB or grey of 8 bits; 16-bit grey is scaled, where Pillow would clip it to white."""
     if image.mode.startswith("I"):
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError("integers beyond 16 bits")
+        if channels == 1:
+            return grey.astype(np.uint16)[..., None]
         return np.repeat(np.rint(grey / 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("floating-point values")
-    return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return pixels[..., None] if channels == 1 else pixels
 
 
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    if source.is_dir():
-        for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                yield path.relative_to(source).as_posix(), path.read_bytes()
-        return
-    if not source.exists():
-        raise InputError(f"'{source}' does not exist: give a folder or a tar file of pictures")
-    try:
-        with tarfile.open(source) as archive:
-            for member in archive:
-                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                    handle = archive.extractfile(member)
-                    if handle is not None:
-                        yield member.name, handle.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error):
+def _label(found: Found, labels: Labels, source: str | Path) -> str | None:
+    if labels == "none":
+        return None
+    label = found.label if labels == "source" else PurePosixPath(found.name).parent.name
+    if not label:
+        where = "beside it" if labels == "source" else "in a folder of its own"
         raise InputError(
-            f"'{source}' is neither a folder nor a whole tar file: give one of these"
-        ) from None
+            f"'{found.name}' in '{source}' has no class {where}: put it there, or set "
+            "data.labels to none"
+        )
+    return label

@@ -15,9 +15,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from ..core.parametrization import Parametrization
 from ..errors import InputError
 from ..files import write_atomically
-from ..nn import SigmaMapUNet, UNetConfig, channels_last
+from .network import Network, NetworkConfig, build_network, network_json, parse_network
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 FORMAT = "differential-diffusion/1"
@@ -28,28 +29,37 @@ class CheckpointConfig:
     """What the weights need besides themselves.
 
     Attributes:
-        network: shape of the U-Net.
-        sigma_data: of the EDM preconditioning, on [-1,1] data.
+        network: shape of the network.
+        form: what it is given and predicts.
         sigma_min, sigma_max, rho: the strength-to-σ scale.
         s_noise: scale of the noise that stochastic solvers renew, see `DenoiserModel`.
+        maps: whether it was trained on maps of levels, or on one level for each picture.
+        classes: names of its classes.
+        size: height and width of the pictures that it was trained on, in pixels.
         card: figures and provenance, free-form.
     """
 
-    network: UNetConfig
-    sigma_data: float = 0.5
+    network: NetworkConfig
+    form: Parametrization = field(default_factory=Parametrization)
     sigma_min: float = 0.002
     sigma_max: float = 20.0
     rho: float = 7.0
     s_noise: float = 1.0
+    maps: bool = True
+    classes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
     card: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The description as text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+        described = asdict(self) | {"network": network_json(self.network)}
+        return json.dumps({"format": FORMAT, **described}, indent=2) + "\n"
 
     def _check(self) -> None:
-        for name in ("sigma_data", "sigma_min", "sigma_max", "rho", "s_noise"):
-            value = getattr(self, name)
+        numbers = {
+            name: getattr(self, name) for name in ("sigma_min", "sigma_max", "rho", "s_noise")
+        }
+        for name, value in {**numbers, "sigma_data": self.form.sigma_data}.items():
             if not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise ValueError(f"{name} is {value!r}, not a positive number")
         if self.sigma_min >= self.sigma_max:
@@ -60,22 +70,31 @@ class CheckpointConfig:
         """Parse; raises InputError naming `source` if it is not ours."""
         try:
             raw = json.loads(text)
-            if raw.pop("format") != FORMAT:
-                raise InputError(f"'{source}' is not of the format {FORMAT}: update the package")
-            config = cls(**raw | {"network": UNetConfig(**raw["network"])})
-            config._check()
-            return config
+            of_ours = raw.pop("format") == FORMAT
+            config = cls._parse(raw) if of_ours else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(
                 f"'{source}' is not a model description of ours ({error}): point to the "
                 "config.json that was saved with the weights"
             ) from None
+        if config is None:
+            raise InputError(f"'{source}' is not of the format {FORMAT}: update the package")
+        return config
+
+    @classmethod
+    def _parse(cls, raw: dict[str, Any]) -> CheckpointConfig:
+        # Descriptions from before there was a choice are of EDM's form.
+        form = raw.pop("form", None) or {"sigma_data": raw.pop("sigma_data", 0.5)}
+        raw["network"], raw["form"] = parse_network(raw["network"]), Parametrization(**form)
+        raw["classes"] = tuple(raw.get("classes", ()))
+        raw["size"] = tuple(raw["size"]) if raw.get("size") else None
+        config = cls(**raw)
+        config._check()
+        return config
 
 
 def save_checkpoint(
-    folder: Path, network: SigmaMapUNet, config: CheckpointConfig, dtype: torch.dtype
+    folder: Path, network: Network, config: CheckpointConfig, dtype: torch.dtype
 ) -> None:
     """Write `config.json` and `model.safetensors` into `folder`, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +103,7 @@ def save_checkpoint(
     write_atomically(folder / CONFIG_FILE, config.to_json().encode())
 
 
-def load_checkpoint(
-    weights: Path, config: Path | None = None
-) -> tuple[SigmaMapUNet, CheckpointConfig]:
+def load_checkpoint(weights: Path, config: Path | None = None) -> tuple[Network, CheckpointConfig]:
     """Load a folder, or a safetensors file with its `config`, as an eval-mode float32 network.
 
     Raises:
@@ -108,10 +125,10 @@ def load_checkpoint(
         tensors = load_file(weights)
     except (OSError, UnicodeDecodeError, SafetensorError) as error:
         raise InputError(f"'{weights}' cannot be read as safetensors weights ({error})") from None
-    network = SigmaMapUNet(described.network)
+    network = build_network(described.network, timesteps=described.form.told == "timestep")
     try:
         network.load_state_dict({k: v.float() for k, v in tensors.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"the weights '{weights}' do not fit '{config}' ({reason})") from None
-    return channels_last(network).eval(), described
+    return network.eval(), described

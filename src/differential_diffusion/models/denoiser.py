@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.guidance import classifier_free
 from ..core.ladder import strength_to_sigma
+from ..core.lift import lift
 from ..core.noise import PositionalNoise
 from ..core.path import PATHS, Path
 from ..core.plan import OnStep, Plan
-from ..core.precondition import edm
 from ..core.sample import sample_steps
 from ..core.solvers import SOLVERS
 from ..core.types import Denoiser
 from ..core.views import average_views
 from ..errors import InputError
-from .checkpoint import load_checkpoint
+from ..nn import Conditions, UNetConfig
+from .checkpoint import CheckpointConfig, load_checkpoint
 from .device import uses_bf16
+from .network import Network
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class DenoiserModel:
             trained one takes away a little too much, so that samples vary too little; slightly
             more noise makes up for it (Karras et al., 2022, section 4).
         card: provenance and figures.
+        classes: names of the classes that `given` takes.
+        size: height and width of the pictures that it was trained on, in pixels.
+        conditioned: the denoiser under conditions, of a model that takes any.
     """
 
     name: str
@@ -53,6 +60,65 @@ class DenoiserModel:
     rho: float = 7.0
     s_noise: float = 1.0
     card: dict[str, Any] | None = None
+    classes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    conditioned: Callable[[Conditions], Denoiser] | None = field(default=None, repr=False)
+
+    def given(
+        self,
+        *,
+        label: int | str | Sequence[int | str] | None = None,
+        vector: Sequence[float] | Tensor | None = None,
+        picture: Tensor | None = None,
+        guidance_scale: float = 1.0,
+    ) -> DenoiserModel:
+        """The same model, told what its pictures show.
+
+        Args:
+            label: a class by name or number, for all samples or one for each.
+            vector: the numbers that it was trained to be told, (V,), or (n,V) for n samples.
+            picture: the picture that it was trained to be told, (1 or n,K,H,W) in [-1,1].
+            guidance_scale: 1 follows what was learnt; above, samples show the condition more and
+                differ less (classifier-free guidance, at twice the evaluations).
+
+        Raises:
+            InputError: for a condition that the model does not take or know.
+        """
+        if self.conditioned is None:
+            raise InputError(
+                f"the model '{self.name}' was trained without conditions: leave label, vector, "
+                "picture and guidance_scale out"
+            )
+        given = Conditions(
+            None if label is None else self._labels(label).to(self.device),
+            None if vector is None else _batched(vector, 2).to(self.device),
+            None if picture is None else _batched(picture, 4).to(self.device),
+        )
+        told = self.conditioned(given)
+        if guidance_scale != 1:
+            told = classifier_free(told, self.conditioned(Conditions()), guidance_scale)
+        return self.with_denoiser(told, halo=self.halo if picture is None else None)
+
+    def _labels(self, label: int | str | Sequence[int | str]) -> Tensor:
+        """Numbers of classes, (1,) or (n,)."""
+        if not self.classes:
+            raise InputError(f"the model '{self.name}' knows no classes: leave label out")
+        names = [label] if isinstance(label, int | str) else list(label)
+        numbers = []
+        for name in names:
+            number = self.classes.index(name) if name in self.classes else name
+            if isinstance(number, str) and number.isdecimal():
+                number = int(number)
+            if not isinstance(number, int) or not 0 <= number < len(self.classes):
+                near = difflib.get_close_matches(str(name), self.classes, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else "it knows " + self._shown()
+                raise InputError(f"the model '{self.name}' knows no class {name!r}: {hint}")
+            numbers.append(number)
+        return torch.tensor(numbers)
+
+    def _shown(self) -> str:
+        some = ", ".join(self.classes[:10])
+        return some if len(self.classes) <= 10 else f"{some} and {len(self.classes) - 10} more"
 
     def sigma(self, strength: Tensor) -> Tensor:
         """σ(strength): 0 at 0, then Karras from sigma_min to sigma_max."""
@@ -136,6 +202,37 @@ class DenoiserModel:
         return torch.where(fresh > 0, x + fresh * noise(0), x) if bool((fresh > 0).any()) else x
 
 
+@dataclass(frozen=True)
+class LiftedModel(DenoiserModel):
+    """A network that knows one noise level for the whole picture, lifted to maps when it runs.
+
+    `denoiser` takes one level for each image; `run` takes any map.
+    """
+
+    def run(self, plan: Plan, noise: PositionalNoise, on_step: OnStep | None = None) -> Tensor:
+        """Sample the plan, see `DenoiserModel.run`.
+
+        Raises:
+            InputError: if the picture is in colour and the model knows grey ones only.
+        """
+        own = replace(plan, image=self._in_own_channels(plan.image))
+        reference, start_noise = own.image.to(self.device), noise(0).to(self.device)
+        lifted = self.with_denoiser(lift(self.denoiser, reference, start_noise))
+        samples = DenoiserModel.run(lifted, own, noise, on_step)
+        return samples.expand(-1, plan.image.shape[1], -1, -1)
+
+    def _in_own_channels(self, image: Tensor) -> Tensor:
+        """A grey picture's equal channels as one, where the model has one."""
+        if self.channels > 1:
+            return image
+        if not bool((image == image[:, :1]).all()):
+            raise InputError(
+                f"the model '{self.name}' knows grey pictures only and this one is in colour: "
+                "convert it to grey, or use a model of colour pictures"
+            )
+        return image[:, :1]
+
+
 def from_checkpoint(
     weights: FilePath,
     config: FilePath | None,
@@ -158,34 +255,60 @@ def from_checkpoint(
     half = uses_bf16(precision, device)
     network, described = load_checkpoint(weights, config)
     network = network.to(device).requires_grad_(False)
-    inner = edm(_autocast(network, device) if half else network, described.sigma_data)
+    return as_model(network, described, name=name, bf16=half)
 
-    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
-        """Whatever dtype and device x has, the network computes on its own."""
-        return inner(x.to(device, torch.float32), sigma.to(device, torch.float32)).to(x)
 
-    return DenoiserModel(
+def as_model(
+    network: Network, described: CheckpointConfig, *, name: str, bf16: bool = False
+) -> DenoiserModel:
+    """A network with its description as a model, on the device that it is on."""
+    device = next(network.parameters()).device
+    forward = _autocast(network, device) if bf16 else network
+    shape = described.network
+
+    def conditioned(conditions: Conditions) -> Denoiser:
+        inner = described.form.denoiser(lambda x, c: forward(x, c, conditions))
+
+        def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+            """Whatever dtype and device x has, the network computes on its own."""
+            return inner(x.to(device, torch.float32), sigma.to(device, torch.float32)).to(x)
+
+        return denoiser
+
+    takes = bool(shape.classes)
+    if isinstance(shape, UNetConfig):
+        takes = takes or bool(shape.vector or shape.condition_channels)
+    kind = DenoiserModel if described.maps else LiftedModel
+    return kind(
         name=name,
-        denoiser=denoiser,
-        channels=described.network.in_channels,
-        stride=described.network.stride,
-        halo=network.halo,
+        denoiser=conditioned(Conditions()),
+        channels=shape.in_channels,
+        stride=shape.stride,
+        halo=network.halo if described.maps else None,
         device=device,
         sigma_min=described.sigma_min,
         sigma_max=described.sigma_max,
         rho=described.rho,
         s_noise=described.s_noise,
         card=described.card,
+        classes=described.classes,
+        size=described.size,
+        conditioned=conditioned if takes else None,
     )
 
 
-def _autocast(
-    network: Callable[[Tensor, Tensor], Tensor], device: torch.device
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _autocast(network: Network, device: torch.device) -> Callable[..., Tensor]:
     """Run the network's convolutions in bfloat16 and hand back float32."""
 
-    def run(x: Tensor, c_noise: Tensor) -> Tensor:
+    def run(*inputs: Any) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
-            return network(x, c_noise).float()
+            out: Tensor = network(*inputs)
+            return out.float()
 
     return run
+
+
+def _batched(values: Sequence[float] | Tensor, dimensions: int) -> Tensor:
+    """One condition as a batch of one."""
+    tensor = torch.as_tensor(values, dtype=torch.float32)
+    return tensor[None] if tensor.ndim < dimensions else tensor

@@ -14,7 +14,7 @@ with σ, here as everywhere, on the scale of pictures in [-1,1].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,14 +22,12 @@ from torch import Tensor
 
 from ..core.grid import to_whole_strides
 from ..core.ladder import log_linear, sigmas_from_betas
-from ..core.lift import lift
-from ..core.noise import PositionalNoise
 from ..core.path import PATHS, Path
-from ..core.plan import OnStep, Plan
+from ..core.plan import Plan
 from ..core.precondition import BetaTimes, Network, epsilon, score, velocity, x0
 from ..core.types import Denoiser
 from ..errors import InputError
-from .denoiser import DenoiserModel
+from .denoiser import LiftedModel
 
 __all__ = ["Convention", "UNetModel", "convention_of", "from_unet"]
 
@@ -45,7 +43,7 @@ KARRAS_VE_LEVELS = 1000
 
 
 @dataclass(frozen=True)
-class UNetModel(DenoiserModel):
+class UNetModel(LiftedModel):
     """A U-Net that knows one noise level for the whole picture, lifted to maps when it runs.
 
     `denoiser` takes one level for each image and refuses maps; `run` takes any map.
@@ -81,29 +79,6 @@ class UNetModel(DenoiserModel):
         strength = 1 - torch.arange(plan.steps + 1, dtype=torch.float64) / plan.steps
         start, target = plan.start(self.sigma).to(self.device), plan.target.to(self.device)
         return PATHS[plan.path](start, target, self.sigma(strength))
-
-    def run(self, plan: Plan, noise: PositionalNoise, on_step: OnStep | None = None) -> Tensor:
-        """Sample the plan, see `DenoiserModel.run`.
-
-        Raises:
-            InputError: if the picture is in colour and the model knows grey ones only.
-        """
-        own = replace(plan, image=self._in_own_channels(plan.image))
-        reference, start_noise = own.image.to(self.device), noise(0).to(self.device)
-        lifted = self.with_denoiser(lift(self.denoiser, reference, start_noise))
-        samples = DenoiserModel.run(lifted, own, noise, on_step)
-        return samples.expand(-1, plan.image.shape[1], -1, -1)
-
-    def _in_own_channels(self, image: Tensor) -> Tensor:
-        """A grey picture's equal channels as one, where the model has one."""
-        if self.channels > 1:
-            return image
-        if not bool((image == image[:, :1]).all()):
-            raise InputError(
-                f"the model '{self.name}' knows grey pictures only and this one is in colour: "
-                "convert it to grey, or use a model of colour pictures"
-            )
-        return image[:, :1]
 
 
 @dataclass(frozen=True)

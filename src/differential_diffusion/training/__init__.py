@@ -1,6 +1,7 @@
-"""Training of σ-map models: typed configuration, the loss under σ fields, the loop."""
+"""Training of denoisers: typed configuration, objectives, the loop."""
 
-from .config import TrainingConfig, load_config
-from .loop import train
+from .config import TrainingConfig
+from .config_file import load_config
+from .loop import Progress, TrainingStopped, train
 
-__all__ = ["TrainingConfig", "load_config", "train"]
+__all__ = ["Progress", "TrainingConfig", "TrainingStopped", "load_config", "train"]

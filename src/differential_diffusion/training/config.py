@@ -1,19 +1,43 @@
-"""The training configuration: one typed tree, read from YAML, with errors that name the key."""
+"""The training configuration: one typed tree, and what a run builds of it."""
 
 from __future__ import annotations
 
-import difflib
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
 
 from ..core.noise import SigmaFields
+from ..data.crops import Cut, Symmetries
+from ..data.images import Labels
 from ..errors import InputError
+from ..models.network import UNet2DConfig
 from ..nn import UNetConfig
+from .objectives import (
+    OBJECTIVES,
+    RANGES,
+    WEIGHTS,
+    Betas,
+    Levels,
+    LogNormal,
+    LogUniform,
+    Loss,
+    Objective,
+    squared_error,
+)
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp64"]
+Shape = UNetConfig | UNet2DConfig
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -22,35 +46,83 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Where the pictures are and how they are cut.
+    """Where the pictures are, how they are cut, and what the network is told of them.
 
-    `path` is a folder or a tar file, relative to the working directory; `validation` pictures
-    are held out by the hash of their names.
+    `path` is a folder, a tar file, a folder of tar shards, a folder that `datasets` saved, or
+    "hub:organisation/name"; relative to the working directory. `validation` pictures are held out
+    by the hash of their names. `cut` takes squares of `patch_size` pixels out of the pictures
+    ("crop"), or brings pictures to that size first ("fit"). `vectors` is a CSV file with the name
+    of each picture and numbers; `pictures` a folder with a picture of the same name and size for
+    each.
     """
 
-    path: Path
+    path: str
+    split: str = "train"
     validation: int = Field(16, ge=1)
-    patch_size: int = Field(64, ge=8)
+    patch_size: int = Field(64, ge=4)
+    cut: Cut = "crop"
+    channels: int = Field(3, ge=1)
+    labels: Labels = "none"
+    symmetries: Symmetries = "all"
+    augmentation: float = Field(0.0, ge=0, le=1)
+    vectors: Path | None = None
+    pictures: Path | None = None
+    max_skipped: float = Field(0.1, ge=0, le=1)
     workers: int = Field(0, ge=0)
 
 
 class NetworkConfig(_Section):
-    """Shape of the U-Net, see `nn.UNetConfig`."""
+    """Shape of the U-Net, see `nn.UNetConfig`; or the arguments of a `UNet2DModel` of Diffusers."""
 
     channels: tuple[int, ...] = (64, 128, 160)
     blocks: tuple[int, ...] = (2, 2, 4)
     patch: int = Field(2, ge=1)
     embedding_channels: int = Field(32, ge=1)
     sigma_features: int = Field(8, ge=1)
+    attention: tuple[int, ...] = ()
+    context: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
+    diffusers: dict[str, Any] | None = None
 
-    def build(self) -> UNetConfig:
-        """As the network takes it."""
-        return UNetConfig(**self.model_dump())
+    def build(self, **of_data: Any) -> Shape:
+        """As the network takes it.
+
+        Args:
+            of_data: what follows from the data: in_channels, classes, and so on.
+        """
+        own = self.model_dump(exclude={"diffusers"})
+        return UNetConfig(**own, **of_data)
+
+
+class ObjectiveConfig(_Section):
+    """What is learnt, see `training.objectives`.
+
+    `maps` has the level vary over a picture, as strength maps need it; without, there is one level
+    for each. `weight` is one of `WEIGHTS`, by default that of the objective's paper ("balanced" for
+    EDM). `loss` is a function of yours, "package.module:function", given a `Regression` and giving
+    a loss for each picture. `condition_dropout` is how often class, numbers and picture are
+    withheld, so that samples can be guided.
+    """
+
+    name: Literal["ddpm", "x0", "v", "dsm", "ve", "vp", "sub-vp", "edm", "flow"] = "edm"
+    maps: bool = True
+    weight: str | None = None
+    loss: str | None = None
+    condition_dropout: float = Field(0.1, ge=0, le=1)
+
+    @field_validator("weight")
+    @classmethod
+    def _known_weight(cls, value: str | None) -> str | None:
+        if value is not None and value not in WEIGHTS:
+            raise ValueError(f"the weight must be one of {', '.join(WEIGHTS)}")
+        return value
 
 
 class NoiseConfig(_Section):
-    """The law of σ fields, see `core.noise.SigmaFields`.
+    """The law of levels and σ fields, see `core.noise.SigmaFields`.
 
+    `mean` and `deviation` are those of ln σ in EDM; other objectives have laws of their own.
+    `sigma_min` and `sigma_max` are by default those of the objective (0.002 and 20 for EDM).
     `coloured` is the probability that a picture of noise below σ = 1 carries noise such as
     cameras leave, see `core.noise.camera_noise`, in place of white noise.
     """
@@ -62,13 +134,9 @@ class NoiseConfig(_Section):
     mean: float = -1.4
     deviation: float = Field(1.2, ge=0)
     spread: float = Field(1.2, ge=0)
-    sigma_min: float = Field(0.002, gt=0)
-    sigma_max: float = Field(20.0, gt=0)
+    sigma_min: float | None = Field(None, gt=0)
+    sigma_max: float | None = Field(None, gt=0)
     coloured: float = Field(0.25, ge=0, le=1)
-
-    def build(self) -> SigmaFields:
-        """As the sampler of fields."""
-        return SigmaFields(**self.model_dump(exclude={"coloured"}))
 
 
 class OptimizerConfig(_Section):
@@ -92,9 +160,16 @@ class OptimizerConfig(_Section):
 
 
 class ValidationConfig(_Section):
-    """Denoising PSNR on the held-out pictures, and a grid of samples, every so many steps."""
+    """The loss and denoising PSNR on held-out pictures, and samples, every so many steps.
+
+    `pictures` is how many of the held-out pictures, and of the training pictures for comparison,
+    are looked at. Training ends early when the loss on held-out pictures has not fallen for
+    `patience` validations (0: never).
+    """
 
     every: int = Field(1000, ge=1)
+    pictures: int = Field(256, ge=1)
+    patience: int = Field(0, ge=0)
     noise_levels_8bit: tuple[PositiveFloat, ...] = (15.0, 25.0, 50.0)
     crop: int = Field(256, ge=16)
     sample_steps: int = Field(20, ge=1)
@@ -108,37 +183,150 @@ class CheckpointConfig(_Section):
     keep_steps: tuple[int, ...] = ()
 
 
+class TrackingConfig(_Section):
+    """Where the figures of a run go besides metrics.jsonl."""
+
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    project: str = "differential-diffusion"
+
+
 class TrainingConfig(_Section):
-    """Everything a training run depends on."""
+    """Everything a training run depends on.
+
+    `batch_size` counts the pictures of a step, over all processes and `accumulation` turns.
+    """
 
     output: Path
     data: DataConfig
     steps: int = Field(ge=1)
     batch_size: int = Field(16, ge=1)
+    accumulation: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     precision: Precision = "auto"
     compile: bool = False
+    gradient_checkpointing: bool = False
     sigma_data: float = Field(0.5, gt=0)
     init_from: Path | None = None
     network: NetworkConfig = NetworkConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     noise: NoiseConfig = NoiseConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _check_built(self) -> TrainingConfig:
-        self.noise.build()
-        stride = self.network.build().stride
+        self.fields()
+        stride = self.shape().stride
         if self.data.patch_size % stride:
             raise ValueError(f"data.patch_size {self.data.patch_size} is no multiple of {stride}")
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of accumulation {self.accumulation}"
+            )
         return self
+
+    def shape(self, classes: int = 0, vector: int = 0, condition_channels: int = 0) -> Shape:
+        """The network, given what the data tell.
+
+        Raises:
+            ValueError: if the network cannot be told that.
+        """
+        data, diffusers = self.data, self.network.diffusers
+        if diffusers is None:
+            return self.network.build(
+                in_channels=data.channels,
+                classes=classes,
+                vector=vector,
+                condition_channels=condition_channels,
+                augmented=data.augmentation > 0,
+            )
+        own = NetworkConfig(diffusers=diffusers)
+        for name in NetworkConfig.model_fields:
+            if getattr(own, name) != getattr(self.network, name):
+                raise ValueError(f"network.{name} is not for a network of Diffusers: leave it out")
+        refused = {
+            "objective.maps": self.objective.maps,
+            "data.augmentation": data.augmentation > 0,
+            "data.vectors": data.vectors is not None,
+            "data.pictures": data.pictures is not None,
+        }
+        for name, given in refused.items():
+            if given:
+                off = "false" if name == "objective.maps" else "out"
+                verb = "set it to" if off == "false" else "leave it"
+                raise ValueError(f"a network of Diffusers cannot be told of {name}: {verb} {off}")
+        return UNet2DConfig(diffusers, data.channels, classes, data.patch_size)
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """The least and the largest level of the model."""
+        low, high = RANGES[self.objective.name]
+        return self.noise.sigma_min or low, self.noise.sigma_max or high
+
+    def goal(self) -> Objective:
+        """The objective, with what the configuration sets of it.
+
+        Raises:
+            InputError: a loss that cannot be imported.
+        """
+        chosen, name = OBJECTIVES[self.objective.name], self.objective.name
+        form = replace(chosen.form, sigma_data=self.sigma_data)
+        levels: Levels = chosen.levels
+        if isinstance(levels, Betas):
+            form = replace(form, schedule=levels.schedule, timesteps=levels.timesteps)
+        if self.network.diffusers is not None and form.scaling == "preserving":
+            form = replace(form, told="timestep")
+        if isinstance(levels, LogNormal):
+            levels = LogNormal(self.noise.mean, self.noise.deviation)
+        if isinstance(levels, LogUniform):
+            levels = LogUniform(*self.sigma_range, levels=levels.levels)
+        weight = chosen.weight
+        wanted = self.objective.weight or ("balanced" if name == "edm" else None)
+        if wanted in ("balanced", "edm"):
+            weight = partial(WEIGHTS[wanted], sigma_data=self.sigma_data)  # type: ignore[call-arg]
+        elif wanted is not None:
+            weight = WEIGHTS[wanted]
+        error = squared_error if self.objective.loss is None else _imported(self.objective.loss)
+        return Objective(form, levels, weight, error)
+
+    def fields(self) -> SigmaFields:
+        """The law of σ fields."""
+        low, high = self.sigma_range
+        own = self.noise.model_dump(exclude={"coloured", "sigma_min", "sigma_max"})
+        law = None if self.objective.name == "edm" else self.goal().levels.sample
+        return SigmaFields(**own, sigma_min=low, sigma_max=high, law=law)
+
+
+def _imported(path: str) -> Loss:
+    """A function by its import path."""
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"objective.loss '{path}' cannot be imported ({error}): give 'package.module:function'"
+        ) from None
+    if not callable(found):
+        raise InputError(f"objective.loss '{path}' is no function: name one")
+    loss: Loss = found
+    return loss
 
 
 # What a resumed run may change: nothing of it decides what a step computes, but for `steps`
 # (training longer) and the schedule that ends with them.
-_FREE = {"output", "steps", "compile", "init_from", "validation", "checkpoint"}
-_FREE_KEYS = {"data.path", "data.workers", "optimizer.decay"}
+_FREE = {
+    "output",
+    "steps",
+    "compile",
+    "gradient_checkpointing",
+    "init_from",
+    "validation",
+    "checkpoint",
+    "tracking",
+}
+_FREE_KEYS = {"data.path", "data.split", "data.max_skipped", "data.workers", "optimizer.decay"}
 
 
 def changed_key(stored: dict[str, Any], config: TrainingConfig) -> str | None:
@@ -158,55 +346,3 @@ def changed_key(stored: dict[str, Any], config: TrainingConfig) -> str | None:
             if key not in _FREE_KEYS and before.get(name, entry) != entry:
                 return key
     return None
-
-
-def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
-    """Read a YAML file as a `TrainingConfig`; `overrides` replace top-level keys.
-
-    Raises:
-        InputError: for a missing file, bad YAML, an unknown key (with the nearest known one)
-            or a value out of range; one sentence that names the key.
-    """
-    path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise InputError(f"cannot read the configuration '{path}': {reason}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise InputError(
-            f"'{path}' is not valid YAML{line}: check indentation and colons"
-        ) from None
-    if not isinstance(raw, dict):
-        raise InputError(f"'{path}' must hold a mapping of settings such as 'steps: 1000'")
-    try:
-        return TrainingConfig.model_validate(raw | (overrides or {}))
-    except ValidationError as error:
-        raise InputError(f"in '{path}', {_explain(error)}") from None
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the whole"
-    if first["type"] == "extra_forbidden":
-        section = _section(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), section, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known keys are {', '.join(section)}"
-        return f"the key '{key}' is not known: {hint}"
-    if first["type"] == "missing":
-        return f"the key '{key}' is missing: add it"
-    message = first["msg"].removeprefix("Value error, ")
-    return (
-        f"'{key}' is {first['input']!r}: {message[0].lower()}{message[1:]}"
-        if first["loc"]
-        else message
-    )
-
-
-def _section(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = TrainingConfig
-    for part in location:
-        model = model.model_fields[str(part)].annotation
-    return list(model.model_fields)

@@ -1,18 +1,8 @@
-"""What a network learns to predict, from how noisy a picture, and with what weight.
+"""What a network learns, from how noisy a picture, and with what weight.
 
-All objectives of the field are one regression. The state is x = x0 + σ ε; a network sees it scaled,
-x_t = α x with s = α σ for the noise in it, and predicts N, from which D = E[x0 | x] follows:
-
-    prediction      N* (what is regressed on)     D
-    noise           ε                             x - σ N
-    clean           x0                            N
-    velocity        α ε - s x0                    α x_t - s N          where α² + s² = 1
-    score           -ε / s                        x + α σ² N
-    flow            ε - x0                        x_t - s N            where α + s = 1
-    edm             (x0 - c_skip x) / c_out       c_skip x + c_out N   with its own c_in
-
-They differ in α, in the law of the levels σ that they are trained on, and in the weight of each. A
-level may be one for a picture or a map of one for each pixel.
+All objectives of the field are one regression: of what a `Parametrization` predicts, at levels
+drawn from some law, with a weight for each level. They differ in these three. A level may be one
+for a picture or a map of one for each pixel.
 """
 
 from __future__ import annotations
@@ -24,14 +14,12 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..core.ladder import cosine_betas, linear_betas, sigmas_from_betas
-from ..core.precondition import log_level
-from ..core.types import Denoiser
-from ..errors import InputError
+from ..core.ladder import sigmas_from_betas
+from ..core.parametrization import BETAS, Parametrization, Schedule
+from ..core.precondition import Network
 
 __all__ = [
     "OBJECTIVES",
-    "SCALINGS",
     "WEIGHTS",
     "Betas",
     "FlowTimes",
@@ -40,22 +28,12 @@ __all__ = [
     "LogNormal",
     "LogUniform",
     "Objective",
+    "Regression",
+    "squared_error",
 ]
 
-Network = Callable[[Tensor, Tensor], Tensor]
-Prediction = Literal["noise", "clean", "velocity", "score", "flow", "edm"]
-Scaling = Literal["preserving", "sub-preserving", "exploding", "flow"]
 Weight = Callable[[Tensor, Tensor], Tensor]
-"""w(σ, c_out²): the weight of |N - N*|², given the square of ∂D/∂N."""
-
-
-SCALINGS: dict[Scaling, Callable[[Tensor], Tensor]] = {
-    "preserving": lambda sigma: (1 + sigma * sigma).rsqrt(),
-    "sub-preserving": lambda sigma: 2 / (sigma + (sigma * sigma + 4).sqrt()),
-    "exploding": torch.ones_like,
-    "flow": lambda sigma: 1 / (1 + sigma),
-}
-"""α of σ: α² + s² = 1 (DDPM, VP); s = 1 - α² (sub-VP); α = 1 (VE); α + s = 1 (rectified flow)."""
+"""w(σ, (∂D/∂N)²): the weight of |N - N*|²."""
 
 
 class Levels(Protocol):
@@ -106,12 +84,12 @@ class LogUniform:
 class Betas:
     """A timestep of a table of betas, each as likely (DDPM; Ho et al., 2020)."""
 
-    schedule: Literal["linear", "cosine"] = "linear"
+    schedule: Schedule = "linear"
     timesteps: int = 1000
 
     def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """See `Levels`."""
-        betas = (linear_betas if self.schedule == "linear" else cosine_betas)(self.timesteps)
+        betas = BETAS[self.schedule](self.timesteps)
         index = (_spread(count, rng) * self.timesteps).long().clamp(max=self.timesteps - 1)
         return sigmas_from_betas(betas)[index].float()
 
@@ -179,22 +157,60 @@ def of_noise(sigma: Tensor, gain: Tensor) -> Tensor:
     return gain / (sigma * sigma).clamp(min=1e-12)
 
 
+def balanced(sigma: Tensor, gain: Tensor, sigma_data: float = 0.5) -> Tensor:
+    """EDM's weight over 1 + ln²(σ/σ_data)/3, the inverse of what error is attainable.
+
+    The error of EDM's F is least at σ = σ_data and grows towards both ends, where detail or all
+    drowns in noise. Weighted by its inverse, every level pulls alike, as in Karras et al.,
+    "Analyzing and Improving the Training Dynamics of Diffusion Models", CVPR 2024, eq. 21, where
+    the curve is learned; this one fits the bundled prior from σ = 0.02 to 3 on photographs.
+    """
+    return edm_weight(sigma, gain, sigma_data) / (1 + (sigma / sigma_data).log().square() / 3)
+
+
 WEIGHTS: dict[str, Weight] = {
     "uniform": uniform,
     "min-snr": min_snr,
     "edm": edm_weight,
     "noise": of_noise,
+    "balanced": balanced,
 }
 
 
-class _Form(NamedTuple):
-    """D = skip x + out N(scale x), and N* = clean x0 + noise ε, all of the shape of σ."""
+class Regression(NamedTuple):
+    """What a loss is given.
 
-    scale: Tensor
-    skip: Tensor
-    out: Tensor
-    clean: Tensor
-    noise: Tensor
+    Attributes:
+        predicted, target: N and N*, (B,C,H,W); the target means nothing where σ = 0.
+        denoised, x0: D and the truth, likewise.
+        sigma: (B,1,H,W) or (B,1,1,1).
+        weight: of the squared error of N at each level, like `sigma`; 0 where σ = 0.
+    """
+
+    predicted: Tensor
+    target: Tensor
+    denoised: Tensor
+    x0: Tensor
+    sigma: Tensor
+    weight: Tensor
+
+
+Loss = Callable[[Regression], Tensor]
+"""A loss for each picture of a batch, (B,)."""
+
+
+def squared_error(regression: Regression) -> Tensor:
+    """sqrt(q) times the mean over the noisy pixels of w |N - N*|², for each picture, (B,).
+
+    q is the picture's share of noisy pixels. Its root keeps the noise of the gradient even: a
+    picture with a small hole would otherwise, at the weight of a picture, have thirty times the
+    squared gradient of one at a middle level, and drown it; by the pixel, at a weight of q, it
+    would hardly count.
+    """
+    error = (regression.predicted - regression.target).square()
+    share = (regression.sigma > 0).float().mean((1, 2, 3))
+    total: Tensor = (regression.weight * error).mean((1, 2, 3))
+    return total / share.sqrt().clamp(min=1e-6)
 
 
 @dataclass(frozen=True)
@@ -202,35 +218,19 @@ class Objective:
     """One way to train a denoiser.
 
     Attributes:
-        prediction: what the network predicts.
-        scaling: α of σ.
+        form: what the network is given and predicts.
         levels: the law of σ.
         weight: of each level, see `WEIGHTS`.
-        sigma_data: of EDM's scaling, on [-1,1] data.
-        condition: what the network is told of σ.
-
-    Raises:
-        InputError: a prediction that its scaling does not allow.
+        error: of the prediction.
     """
 
-    prediction: Prediction
-    scaling: Scaling
+    form: Parametrization
     levels: Levels
     weight: Weight = uniform
-    sigma_data: float = 0.5
-    condition: Callable[[Tensor], Tensor] = log_level
-
-    def __post_init__(self) -> None:
-        needed = {"velocity": "preserving", "flow": "flow", "edm": "exploding"}
-        wanted = needed.get(self.prediction, self.scaling)
-        if self.scaling != wanted:
-            raise InputError(
-                f"a network of '{self.prediction}' needs the scaling '{wanted}', not "
-                f"'{self.scaling}': change one of them."
-            )
+    error: Loss = squared_error
 
     def loss(self, network: Network, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        """Weighted squared error of N over each picture's noisy pixels, a mean for each, (B,).
+        """The loss of each picture, (B,).
 
         Args:
             network: N, called with α x and the condition.
@@ -239,59 +239,46 @@ class Objective:
             noise: ε, like `x0`.
         """
         safe = torch.where(sigma > 0, sigma, 1.0)
-        form = self._form(safe)
-        x = x0 + sigma * noise
-        predicted = network(self._form(sigma).scale * x, self.condition(sigma))
-        error = (predicted.float() - (form.clean * x0 + form.noise * noise)).square()
-        weight = torch.where(sigma > 0, self.weight(safe, form.out.square()), 0.0)
-        noisy = (sigma > 0).float().expand(len(x0), 1, *sigma.shape[2:]).mean((1, 2, 3))
-        total: Tensor = (weight * error).mean((1, 2, 3)) / noisy.clamp(min=1e-6)
-        return total
-
-    def denoiser(self, network: Network) -> Denoiser:
-        """D of a network that was trained so; x itself where σ = 0."""
-
-        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            sigma = sigma.expand(len(x), 1, *sigma.shape[2:])
-            form = self._form(sigma)
-            d = form.skip * x + form.out * network(form.scale * x, self.condition(sigma))
-            return torch.where(sigma > 0, d, x)
-
-        return denoise
-
-    def _form(self, sigma: Tensor) -> _Form:
-        one, none = torch.ones_like(sigma), torch.zeros_like(sigma)
-        alpha = SCALINGS[self.scaling](sigma)
-        s = alpha * sigma
-        match self.prediction:
-            case "noise":
-                return _Form(alpha, one, -sigma, none, one)
-            case "clean":
-                return _Form(alpha, none, one, one, none)
-            case "velocity":
-                return _Form(alpha, alpha * alpha, -s, -s, alpha)
-            case "score":
-                return _Form(alpha, one, s * sigma, none, -1 / s)
-            case "flow":
-                return _Form(alpha, alpha, -s, -one, one)
-            case "edm":
-                data = self.sigma_data
-                root = (sigma * sigma + data**2).rsqrt()
-                skip, out = data**2 * root * root, data * sigma * root
-                return _Form(root, skip, out, sigma * root / data, -data * root)
+        form, x = self.form.form(safe), x0 + sigma * noise
+        predicted = network(self.form.form(sigma).scale * x, self.form.condition(sigma))
+        predicted = predicted.to(x0.dtype)
+        return self.error(
+            Regression(
+                predicted,
+                form.clean * x0 + form.noise * noise,
+                torch.where(sigma > 0, form.skip * x + form.out * predicted, x0),
+                x0,
+                sigma,
+                torch.where(sigma > 0, self.weight(safe, form.out.square()), 0.0),
+            )
+        )
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "ddpm": Objective("noise", "preserving", Betas()),
-    "x0": Objective("clean", "preserving", Betas("cosine"), min_snr),
-    "v": Objective("velocity", "preserving", Betas("cosine")),
-    "dsm": Objective("score", "exploding", LogUniform(0.01, 20.0, levels=100), of_noise),
-    "ve": Objective("score", "exploding", LogUniform(0.01, 20.0), of_noise),
-    "vp": Objective("score", "preserving", LinearSDE(), of_noise),
-    "sub-vp": Objective("score", "sub-preserving", LinearSDE(sub=True), of_noise),
-    "edm": Objective("edm", "exploding", LogNormal()),
-    "flow": Objective("flow", "flow", FlowTimes()),
+    "ddpm": Objective(Parametrization("noise", "preserving"), Betas()),
+    "x0": Objective(Parametrization("clean", "preserving"), Betas("cosine"), min_snr),
+    "v": Objective(Parametrization("velocity", "preserving"), Betas("cosine")),
+    "dsm": Objective(Parametrization("score"), LogUniform(0.01, 20.0, levels=100), of_noise),
+    "ve": Objective(Parametrization("score"), LogUniform(0.01, 20.0), of_noise),
+    "vp": Objective(Parametrization("score", "preserving"), LinearSDE(), of_noise),
+    "sub-vp": Objective(Parametrization("score", "sub-preserving"), LinearSDE(sub=True), of_noise),
+    "edm": Objective(Parametrization(), LogNormal()),
+    "flow": Objective(Parametrization("flow", "flow"), FlowTimes()),
 }
 """Objectives by name: Ho et al. (2020) for "ddpm", Salimans and Ho (2022) for "x0" and "v", Vincent
 (2011) and Song and Ermon (2019) for "dsm", Song et al. (2021) for "ve", "vp" and "sub-vp", Karras
 et al. (2022) for "edm", whose weight is 1 on its own scale, and Liu et al. (2023) for "flow"."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "ddpm": (0.01, 150.0),
+    "x0": (0.01, 80.0),
+    "v": (0.01, 80.0),
+    "dsm": (0.01, 20.0),
+    "ve": (0.01, 20.0),
+    "vp": (0.01, 140.0),
+    "sub-vp": (0.01, 140.0),
+    "edm": (0.002, 20.0),
+    "flow": (0.002, 80.0),
+}
+"""The least and the largest σ that a model of each objective is sampled over: within what its
+levels reach, and large enough for pictures of a few hundred pixels to drown."""

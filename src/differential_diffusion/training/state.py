@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..models.checkpoint import load_checkpoint
+from ..models.network import Network
+from ..nn import SigmaMapUNet
 
 STATE_FILE, INFO_FILE = "training_state.safetensors", "training_state.json"
 _PREFIX = "step-"
@@ -118,6 +122,22 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter).copy_(value)
+
+
+def warm_start(network: Network, source: Path) -> None:
+    """Take over weights; blocks that the source lacks stay as they begin, as identities."""
+    loaded, _ = load_checkpoint(source)
+    alike = type(loaded) is type(network) and loaded.config == network.config
+    if isinstance(loaded, SigmaMapUNet) and isinstance(network, SigmaMapUNet):
+        shape, wanted = loaded.config, network.config
+        alike = shape.channels == wanted.channels and replace(wanted, blocks=shape.blocks) == shape
+        alike &= all(a <= b for a, b in zip(shape.blocks, wanted.blocks, strict=False))
+    if not alike:
+        raise InputError(
+            f"init_from '{source}' has another shape than the network of this configuration: "
+            "only the numbers of blocks may grow"
+        )
+    network.load_state_dict(loaded.state_dict(), strict=False)
 
 
 def prune_checkpoints(output: Path, keep: int, keep_steps: tuple[int, ...]) -> None:

@@ -1,109 +1,198 @@
-"""What a run shows of itself: denoising PSNR on held-out pictures, and a grid of samples."""
+"""What a run shows of itself: its loss and denoising PSNR on held-out pictures, and samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from ..core.metrics import psnr
-from ..core.noise import PositionalNoise
-from ..core.path import wait
-from ..core.precondition import edm
-from ..core.sample import sample
-from ..core.solvers import SOLVERS
-from ..core.types import Denoiser
+from ..core.noise import PositionalNoise, derive_seed
+from ..core.plan import Plan
 from ..data.crops import to_tensor
 from ..data.images import NamedImage
 from ..models.checkpoint import CheckpointConfig
-from ..nn import SigmaMapUNet
-from .config import ValidationConfig
+from ..models.denoiser import DenoiserModel, as_model
+from ..models.network import Network
+from ..nn import Conditions
+from .config import TrainingConfig
+from .feed import Pictures
+from .objectives import Objective
 
 _SEED = 20240
+_BATCH = 64
+BANDS = 4
+"""Bands of noise levels, from low to high, in which the loss is told."""
+
+
+class Validator:
+    """Judges weights, on pictures and noise that stay the same over a run.
+
+    Args:
+        config: the run.
+        pictures: its pictures.
+        objective: what it learns.
+    """
+
+    def __init__(self, config: TrainingConfig, pictures: Pictures, objective: Objective) -> None:
+        self.config, self.pictures, self.objective = config, pictures, objective
+        count = min(config.validation.pictures, len(pictures.held_out), len(pictures.training))
+        self.sides = {
+            "held_out": pictures.plain_items(pictures.held_out, count),
+            "training": pictures.plain_items(pictures.training, count),
+        }
+
+    def measure(self, network: Network, bf16: bool = False) -> dict[str, float]:
+        """The loss on held-out and training pictures, by bands of noise levels, and PSNR in dB."""
+        metrics: dict[str, float] = {}
+        bands = {side: self.losses(network, side, bf16) for side in self.sides}
+        for side, losses in bands.items():
+            metrics[f"loss_{side}"] = float(losses.mean())
+        for band, (held_out, training) in enumerate(zip(*bands.values(), strict=True), 1):
+            metrics[f"gap_{band}"] = float(held_out.mean() - training.mean())
+        return metrics | self._psnr(network, bf16)
+
+    @torch.no_grad()
+    def losses(self, network: Network, side: str, bf16: bool = False) -> Tensor:
+        """The loss of every picture in every band, (BANDS,pictures) float64.
+
+        Both sides get the same levels and noise. There is one level for each picture, whether the
+        network is trained on maps or not.
+        """
+        device, dtype = _where(network)
+        items = self.sides[side]
+        rng = torch.Generator().manual_seed(derive_seed(_SEED))
+        low, high = self.config.sigma_range
+        levels = self.objective.levels.sample(BANDS * len(items), rng).clamp(low, high)
+        # Each picture meets every band once.
+        levels = levels.sort().values.view(BANDS, -1)[:, torch.randperm(len(items), generator=rng)]
+        made: list[Tensor] = []
+        for start in range(0, len(items), _BATCH):
+            batch = default_collate(
+                [items[i] for i in range(start, min(start + _BATCH, len(items)))]
+            )
+            x0 = batch["x0"].to(device, dtype)
+            told = Conditions(*(_given(batch, name, device) for name in _TOLD))
+            row = []
+            for band in range(BANDS):
+                sigma = levels[band, start : start + len(x0)].view(-1, 1, 1, 1).to(device, dtype)
+                seeds = [_SEED + start + k for k in range(len(x0))]
+                noise = PositionalNoise(seeds, *x0.shape[1:])(band).to(x0)
+                with _autocast(device, bf16):
+                    row.append(self.objective.loss(_telling(network, told), x0, sigma, noise))
+            made.append(torch.stack(row).double().cpu())
+        return torch.cat(made, dim=1)
+
+    @torch.no_grad()
+    def _psnr(self, network: Network, bf16: bool) -> dict[str, float]:
+        """Mean PSNR in dB of one-step denoising at each noise level, noise not clipped."""
+        device, dtype = _where(network)
+        denoise = self.objective.form.denoiser(network)
+        metrics = {}
+        for level in self.config.validation.noise_levels_8bit:
+            sigma = torch.full((1, 1, 1, 1), level / 127.5, device=device, dtype=dtype)
+            scores = []
+            shown = islice(self.pictures.held_out, self.config.validation.pictures)
+            for index, image in enumerate(shown):
+                x0 = _centre(image, self.config.validation.crop)
+                noise = PositionalNoise([_SEED + index], *x0.shape[1:])(0)
+                x = (x0 + sigma.cpu() * noise).to(device, dtype, memory_format=torch.channels_last)
+                with _autocast(device, bf16):
+                    estimate = denoise(x, sigma).float().clamp(-1, 1).cpu()
+                scores.append(float(psnr(estimate, x0, data_range=2.0).mean()))
+            metrics[f"psnr_{level:g}"] = sum(scores) / len(scores)
+        return metrics
+
+    def draw(
+        self, network: Network, described: CheckpointConfig, path: Path, bf16: bool = False
+    ) -> None:
+        """Write a PNG: restorations of held-out pictures, or samples of every class."""
+        model = as_model(network, described, name="trained", bf16=bf16)
+        if described.maps and not described.classes:
+            grid = self._restored(model)
+        else:
+            grid = self._samples(model, described)
+        pixels = ((grid.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+
+    def _restored(self, model: DenoiserModel) -> Tensor:
+        """For four pictures clean, noisy, denoised, holed and inpainted, and a sample, (3,H,W)."""
+        side = min(self.config.validation.crop, 128)
+        sigma = torch.full((1, 1, 1, 1), 50 / 127.5)
+        rows = []
+        for index, image in enumerate(self.pictures.held_out[:4]):
+            x0 = _centre(image, side)
+            noise = PositionalNoise([_SEED + index], *x0.shape[1:])
+            noisy = x0 + sigma * noise(0)
+            hole = torch.zeros(1, 1, *x0.shape[-2:])
+            h, w = x0.shape[-2:]
+            hole[..., h // 3 : h // 2, w // 4 : 3 * w // 4] = 1
+            with torch.no_grad():
+                denoised = model.denoiser(noisy, sigma)
+            plans = (Plan(x0, m, steps=self._steps) for m in (hole, torch.ones_like(hole)))
+            fresh = PositionalNoise([_SEED - 1 - index], *x0.shape[1:])
+            filled, generated = (model.run(plan, fresh) for plan in plans)
+            strip = [x0, noisy, denoised, x0 * (1 - hole), filled, generated]
+            rows.append([_shown(t[0], side) for t in strip])
+        return torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2)
+
+    def _samples(self, model: DenoiserModel, described: CheckpointConfig) -> Tensor:
+        """Eight samples, or eight of each of the first ten classes in a row, (3,H,W)."""
+        side = self.config.data.patch_size
+        blank = torch.zeros(1, model.channels, side, side)
+        labels: Sequence[int | None] = range(min(10, len(described.classes))) or [None]
+        rows = []
+        for label in labels:
+            told = model if label is None else model.given(label=label)
+            seeds = tuple(range(8))
+            plan = Plan(blank, torch.ones(1, 1, 1, 1), seeds=seeds, steps=self._steps)
+            drawn = told.run(plan, PositionalNoise(seeds, *blank.shape[1:]))
+            rows.append(torch.cat([_shown(one, side) for one in drawn], dim=-1))
+        return torch.cat(rows, dim=-2)
+
+    @property
+    def _steps(self) -> int:
+        return self.config.validation.sample_steps
+
+
+_TOLD = ("label", "vector", "picture")
+
+
+def _given(batch: dict[str, Tensor], name: str, device: torch.device) -> Tensor | None:
+    return batch[name].to(device) if name in batch else None
+
+
+def _telling(network: Network, told: Conditions) -> Any:
+    return lambda x, c_noise: network(x, c_noise, told)
+
+
+def _where(network: Network) -> tuple[torch.device, torch.dtype]:
+    parameter = next(network.parameters())
+    return parameter.device, parameter.dtype
+
+
+def _autocast(device: torch.device, enabled: bool) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def _centre(image: NamedImage, side: int) -> Tensor:
-    """The middle of a picture as (1,3,h,w) in [-1,1], at most `side` pixels a side."""
+    """The middle of a picture as (1,C,h,w) in [-1,1], at most `side` pixels a side."""
     h, w = image.pixels.shape[:2]
     top, left = max(0, (h - side) // 2), max(0, (w - side) // 2)
     return to_tensor(image.pixels[top : top + side, left : left + side])[None]
 
 
-@torch.no_grad()
-def validate(
-    network: SigmaMapUNet,
-    images: Sequence[NamedImage],
-    config: ValidationConfig,
-    sigma_data: float,
-) -> dict[str, float]:
-    """Mean PSNR in dB of one-step denoising at each noise level, noise not clipped."""
-    device = next(network.parameters()).device
-    denoise = edm(network, sigma_data)
-    metrics = {}
-    for level in config.noise_levels_8bit:
-        sigma = torch.full((1, 1, 1, 1), level / 127.5, device=device)
-        scores = []
-        for index, image in enumerate(images):
-            x0 = _centre(image, config.crop)
-            noise = PositionalNoise([_SEED + index], *x0.shape[1:])(0)
-            x = (x0 + sigma.cpu() * noise).to(device, memory_format=torch.channels_last)
-            estimate = denoise(x, sigma).clamp(-1, 1).cpu()
-            scores.append(float(psnr(estimate, x0, data_range=2.0).mean()))
-        metrics[f"psnr_{level:g}"] = sum(scores) / len(scores)
-    return metrics
-
-
-@torch.no_grad()
-def draw_grid(
-    network: SigmaMapUNet,
-    images: Sequence[NamedImage],
-    model: CheckpointConfig,
-    config: ValidationConfig,
-    path: Path,
-) -> None:
-    """Write a PNG: for four pictures clean, noisy, denoised, holed and inpainted, and a sample."""
-    device = next(network.parameters()).device
-    denoise = edm(network, model.sigma_data)
-    side = min(config.crop, 128)
-    sigma = torch.tensor(50 / 127.5)
-    rows = []
-    for index, image in enumerate(images[:4]):
-        x0 = _centre(image, side)
-        noise = PositionalNoise([_SEED + index], *x0.shape[1:])
-        noisy = x0 + sigma * noise(0)
-        denoised = denoise(noisy.to(device), sigma.view(1, 1, 1, 1).to(device)).cpu()
-        hole = torch.zeros(1, 1, *x0.shape[-2:])
-        h, w = x0.shape[-2:]
-        hole[..., h // 3 : h // 2, w // 4 : 3 * w // 4] = 1
-        filled, generated = (
-            _sample(denoise, x0, m * model.sigma_max, noise, model, config.sample_steps, device)
-            for m in (hole, torch.ones_like(hole))
-        )
-        strip = [x0, noisy, denoised, x0 * (1 - hole), filled, generated]
-        canvas = [torch.nn.functional.pad(t, (0, side - w, 0, side - h), value=1) for t in strip]
-        rows.append(torch.cat(canvas, dim=-1))
-    grid = torch.cat(rows, dim=-2)[0].clamp(-1, 1)
-    pixels = ((grid + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
-
-
-def _sample(
-    denoise: Denoiser,
-    x0: Tensor,
-    start: Tensor,
-    noise: PositionalNoise,
-    model: CheckpointConfig,
-    steps: int,
-    device: torch.device,
-) -> Tensor:
-    """x0 noised to the map `start` with draw 1, then the ODE back to a clean picture."""
-    path = wait(
-        start, steps=steps, sigma_min=model.sigma_min, sigma_max=model.sigma_max, rho=model.rho
-    )
-    x = (x0 + start * noise(1)).to(device)
-    return sample(denoise, x, path, SOLVERS["ddim"]()).cpu()
+def _shown(picture: Tensor, side: int) -> Tensor:
+    """A picture (C,h,w) of any number of channels in colour on a white canvas, (3,side,side)."""
+    picture = picture[:3] if len(picture) >= 3 else picture[:1].expand(3, -1, -1)
+    h, w = picture.shape[-2:]
+    return torch.nn.functional.pad(picture, (0, side - w, 0, side - h), value=1.0)

@@ -1,0 +1,253 @@
+"""What a run learns from: its pictures, what is told of them, and this step's levels and noise."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.noise import camera_noise, derive_seed, generator
+from ..data.crops import Items
+from ..data.images import NamedImage, load_images
+from ..errors import InputError
+from ..nn import Conditions
+from .config import DataConfig, TrainingConfig
+
+_STREAM_FIELDS, _STREAM_NOISE, _STREAM_COLOURS, _STREAM_KEPT, _STREAM_DROPOUT = 1, 2, 3, 4, 5
+
+
+class Pictures:
+    """The pictures of a run and what is told of each.
+
+    Attributes:
+        training, held_out: the split.
+        skipped: names of those left out, and why.
+        classes: names of the classes in alphabetical order, if asked for.
+        vectors: numbers by name, if asked for.
+        pictures: pictures to condition on by name, if asked for.
+        digest: tells one set of training pictures from another.
+
+    Raises:
+        InputError: for unusable data.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        self.config = config
+        collection = load_images(
+            config.path,
+            min_size=config.patch_size if config.cut == "crop" else 1,
+            max_skipped=config.max_skipped,
+            channels=config.channels,
+            labels=config.labels,
+            split=config.split,
+        )
+        self.skipped = collection.skipped
+        self.training, self.held_out = collection.split(config.validation)
+        self.classes = _classes(self.training, self.held_out, config)
+        names = [image.name for image in collection.images]
+        self.vectors = None if config.vectors is None else _vectors(config.vectors, names)
+        self.pictures = (
+            None if config.pictures is None else _paired(config.pictures, collection.images)
+        )
+        self.digest = _digest(self.training)
+
+    @property
+    def told(self) -> dict[str, int]:
+        """What the network must be made to take, see `TrainingConfig.shape`."""
+        vector = len(next(iter(self.vectors.values()))) if self.vectors else 0
+        picture = next(iter(self.pictures.values())).shape[2] if self.pictures else 0
+        return {
+            "classes": len(self.classes),
+            "vector": vector,
+            "condition_channels": picture,
+        }
+
+    def items(self, length: int, seed: int) -> Items:
+        """Training items."""
+        config = self.config
+        return self._items(
+            self.training, length, seed, symmetries=config.symmetries, augmented=config.augmentation
+        )
+
+    def plain_items(self, images: Sequence[NamedImage], count: int) -> Items:
+        """Squares of the first `count` pictures, always the same and not augmented."""
+        return self._items(images[:count], min(count, len(images)), 0)
+
+    def _items(
+        self,
+        images: Sequence[NamedImage],
+        length: int,
+        seed: int,
+        *,
+        symmetries: Any = "none",
+        augmented: float = 0.0,
+    ) -> Items:
+        return Items(
+            images,
+            self.config.patch_size,
+            length,
+            seed,
+            cut=self.config.cut,
+            symmetries=symmetries,
+            augmentation=augmented,
+            classes=self.classes,
+            vectors=self.vectors,
+            pictures=self.pictures,
+        )
+
+
+class Draws:
+    """Levels, noise and withheld conditions of every step: functions of (seed, step) alone.
+
+    The whole batch's are drawn wherever a part of it is computed, so that the number of processes
+    and turns does not change the run.
+
+    Args:
+        config: the run.
+        classes: number of classes, whose number stands for "not known".
+    """
+
+    def __init__(self, config: TrainingConfig, classes: int) -> None:
+        self.config, self.classes = config, classes
+        self.maps = config.objective.maps
+        self.fields, self.levels = config.fields(), config.goal().levels
+
+    def noise(self, step: int, shape: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """σ, (B,1,H,W) or (B,1,1,1), and ε, (B,C,H,W), float32.
+
+        Args:
+            step: from 0.
+            shape: (C,H,W).
+            device: where they are wanted; noise for CUDA is drawn there.
+        """
+        config, count = self.config, self.config.batch_size
+        rng = generator(_STREAM_FIELDS, config.seed, step)
+        if self.maps:
+            sigma = self.fields.sample(count, shape[-2], shape[-1], rng)
+        else:
+            low, high = config.sigma_range
+            sigma = self.levels.sample(count, rng).clamp(low, high).view(-1, 1, 1, 1)
+        kind = device.type if device.type == "cuda" else "cpu"
+        rng = generator(_STREAM_NOISE, config.seed, step, device=kind)
+        noise = torch.randn(count, *shape, generator=rng, device=kind)
+        if shape[0] == 3 and config.noise.coloured > 0:
+            rng = generator(_STREAM_COLOURS, config.seed, step)
+            coloured = torch.rand(count, generator=rng) < config.noise.coloured
+            coloured &= sigma.amax((1, 2, 3)) < 1
+            if coloured.any():
+                noise[coloured] = camera_noise(noise[coloured].cpu(), rng).to(noise.device)
+        return sigma.to(device), noise.to(device)
+
+    def conditions(
+        self, batch: Mapping[str, Tensor], step: int, part: slice, device: torch.device
+    ) -> Conditions:
+        """What the network is told of a part of a batch, some of it withheld."""
+        if not batch.keys() & {"label", "vector", "picture"}:
+            augmentation = batch.get("augmentation")
+            return Conditions(augmentation=_on(augmentation, device))
+        rng = generator(_STREAM_KEPT, self.config.seed, step)
+        drawn = torch.rand(self.config.batch_size, generator=rng)
+        keep = (drawn >= self.config.objective.condition_dropout)[part]
+        labels = batch.get("label")
+        if labels is not None:
+            labels = torch.where(keep.to(labels.device), labels, self.classes)
+        return Conditions(
+            _on(labels, device),
+            _on(batch.get("vector"), device),
+            _on(batch.get("picture"), device),
+            _on(batch.get("augmentation"), device),
+            keep.to(device),
+        )
+
+    def seed_dropout(self, step: int, part: int) -> None:
+        """Have dropout draw from this step's and part's own stream."""
+        torch.manual_seed(derive_seed(_STREAM_DROPOUT, self.config.seed, step, part))
+
+
+def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)
+
+
+def _digest(images: Sequence[NamedImage]) -> str:
+    """What tells one set of training pictures from another: names and sizes."""
+    listed = sorted(f"{image.name} {image.pixels.shape}" for image in images)
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
+def _classes(
+    training: Sequence[NamedImage], held_out: Sequence[NamedImage], config: DataConfig
+) -> tuple[str, ...]:
+    if config.labels == "none":
+        return ()
+    counts = Counter(image.label for image in training)
+    names = sorted(label for label in counts if label is not None)
+    if len(names) < 2:
+        raise InputError(
+            f"'{config.path}' has the single class '{names[0]}': set data.labels to none"
+        )
+    for image in held_out:
+        if image.label not in counts:
+            raise InputError(
+                f"the class '{image.label}' has all of its pictures in the validation set: add "
+                "some, lower data.validation, or remove the class"
+            )
+    for name in names:
+        if counts[name] < 2:
+            raise InputError(
+                f"the class '{name}' has one training picture: add some, or remove the class"
+            )
+    numbered = all(name.isdecimal() for name in names)
+    return tuple(sorted(names, key=int) if numbered else names)
+
+
+def _vectors(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """The numbers of each picture, from a CSV file: its name, or its name without suffix, first."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = {row[0]: row[1:] for row in csv.reader(file) if row}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "it is no CSV text"
+        raise InputError(f"data.vectors '{path}' cannot be read: {reason}") from None
+    result: dict[str, NDArray[np.float32]] = {}
+    for name in names:
+        row = rows.get(name, rows.get(str(PurePosixPath(name).with_suffix(""))))
+        if row is None:
+            raise InputError(f"data.vectors '{path}' has no line for '{name}': add one")
+        try:
+            result[name] = np.array([float(entry) for entry in row], np.float32)
+        except ValueError:
+            raise InputError(
+                f"data.vectors '{path}' has {row} for '{name}': give numbers only"
+            ) from None
+    widths = {len(row) for row in result.values()}
+    if widths == {0} or len(widths) > 1 or not all(np.isfinite(v).all() for v in result.values()):
+        raise InputError(
+            f"data.vectors '{path}' must have as many finite numbers on each line, at least one"
+        )
+    return result
+
+
+def _paired(folder: Path, images: Sequence[NamedImage]) -> dict[str, NDArray[Any]]:
+    """The picture of the same name in another folder for each, whatever its suffix."""
+    stem = {str(PurePosixPath(i.name).with_suffix("")): i for i in load_images(folder).images}
+    result = {}
+    for image in images:
+        found = stem.get(str(PurePosixPath(image.name).with_suffix("")))
+        if found is None or found.pixels.shape[:2] != image.pixels.shape[:2]:
+            what = "no readable picture" if found is None else "one of another size"
+            raise InputError(f"data.pictures '{folder}' has {what} for '{image.name}': add it")
+        if found.pixels.dtype != image.pixels.dtype:
+            raise InputError(
+                f"data.pictures '{folder}' has '{found.name}' in {found.pixels.dtype} and the "
+                f"picture is in {image.pixels.dtype}: convert one of them"
+            )
+        result[image.name] = found.pixels
+    return result
