@@ -156,7 +156,7 @@ def unit(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 def to_tensor(pixels: NDArray[Any]) -> Tensor:
     """(H,W,C) pixels to (C,H,W) float32 in [-1,1]."""
-    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    planes = torch.from_numpy(np.require(pixels.transpose(2, 0, 1), requirements=["C", "W"]))
     if pixels.dtype.kind == "u":
         return planes.float() / (np.iinfo(pixels.dtype).max / 2) - 1
     return planes.float() * 2 - 1
