@@ -173,7 +173,7 @@ class ValidationConfig(_Section):
     pictures: int = Field(256, ge=1)
     patience: int = Field(0, ge=0)
     noise_levels_8bit: tuple[PositiveFloat, ...] = (15.0, 25.0, 50.0)
-    crop: int = Field(256, ge=16)
+    crop: int = Field(256, ge=4)
     sample_steps: int = Field(20, ge=1)
 
 
