@@ -22,7 +22,7 @@ def augment(
     The mirror image is always as likely as the picture. Beyond the border the picture is mirrored.
 
     Args:
-        pixels: (H,W,C).
+        pixels: (H,W,C) in [0,1].
         probability: of each of the others, in [0, 1].
         rng: of the draws.
 
@@ -68,7 +68,7 @@ def augment(
         )
         for channel in np.moveaxis(pixels, -1, 0)
     ]
-    return np.stack(warped, axis=-1), told
+    return np.stack(warped, axis=-1).clip(0, 1), told
 
 
 def _turn(angle: float) -> NDArray[np.float64]:

@@ -135,7 +135,8 @@ def fitted(pixels: NDArray[Any], size: int) -> NDArray[Any]:
         cv2.resize(np.ascontiguousarray(plane), shape, interpolation=how)
         for plane in np.moveaxis(pixels, -1, 0)
     ]
-    return np.stack(planes, axis=-1)
+    resized = np.stack(planes, axis=-1)
+    return resized if pixels.dtype.kind == "u" else resized.clip(0, 1)
 
 
 def _symmetry(pixels: NDArray[Any], which: int) -> NDArray[Any]:
