@@ -128,6 +128,7 @@ class _Run:
             # The network's one buffer is a constant; it need not be sent around.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
+        self.accelerator.wait_for_everyone()  # so that what one refuses all get to see
         self.device = device = self.accelerator.device
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self.turns = config.accumulation
