@@ -79,6 +79,8 @@ class Items(Dataset[dict[str, Tensor]]):
         """Item `index`: "x0" (C,size,size) in [-1,1] and, as asked for, "label", "vector",
         "picture" and "augmentation".
         """  # noqa: D205
+        if not 0 <= index < self.length:
+            raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
         image, pixels = self._square(index, rng)
         item: dict[str, Tensor] = {}
