@@ -23,4 +23,6 @@ def key_value(option: str, text: str) -> tuple[str, Any]:
     try:
         return key, yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
-        raise InputError(f"{option} '{text}' has a value that is not valid YAML.") from None
+        raise InputError(
+            f"{option} '{text}' has a value that is not valid YAML: check brackets and quotes."
+        ) from None

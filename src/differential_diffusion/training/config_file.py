@@ -89,6 +89,8 @@ def _explain(error: ValidationError) -> str:
         return f"the key '{key}' is not known: {hint}"
     if first["type"] == "missing":
         return f"the key '{key}' is missing: add it"
+    if first["type"] == "model_type":
+        return f"'{key}' is {first['input']!r}: input should be a mapping of settings"
     message = first["msg"].removeprefix("Value error, ")
     return (
         f"'{key}' is {first['input']!r}: {message[0].lower()}{message[1:]}"
