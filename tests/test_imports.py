@@ -25,6 +25,7 @@ SOURCE = ROOT / "src" / PACKAGE
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
+    "keyvalue": set(),
     "core": set(),
     "schema": {"core", "maps"},
     "settings": set(),
@@ -35,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"core", "files", "nn"},
     "tasks": {"core", "maps", "schema"},
     "engine": {"core", "images", "maps", "models", "schema", "tasks"},
-    "training": {"core", "data", "files", "models", "nn"},
+    "training": {"core", "data", "files", "keyvalue", "models", "nn"},
     "evaluation": {"core", "data", "engine"},
     "serving": {"engine", "images", "schema"},
     "weights": set(),

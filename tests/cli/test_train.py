@@ -16,9 +16,8 @@ from PIL import Image
 from typer.testing import Result
 
 import differential_diffusion as dd
-from differential_diffusion.cli.train import overrides
 from differential_diffusion.errors import InputError
-from differential_diffusion.training import load_config
+from differential_diffusion.training import load_config, overrides
 
 Command = Callable[..., Result]
 

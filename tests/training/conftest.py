@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from .processes import Server
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,13 @@ def settings(pictures: Path, tmp_path: Path) -> dict[str, object]:
         "validation": {"every": 6, "crop": 32, "sample_steps": 2},
         "checkpoint": {"every": 2, "keep": 2},
     }
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Runs training in processes of its own."""
+    if not Path("/proc/self/stat").is_file():
+        pytest.skip("needs fork and /proc")
+    made = Server()
+    yield made
+    made.close()

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ..errors import InputError
+from ..keyvalue import key_value
 from .errors import complain
 
 _HOW, _OUT, _MODEL = "How to sample", "What comes out", "Model and machine"
@@ -319,23 +320,6 @@ def number_or_file(option: str, text: str) -> float | str:
     if not Path(text).expanduser().is_file():
         raise InputError(f"{option} '{text}' is neither a number nor a file: check it.")
     return text
-
-
-def key_value(option: str, text: str) -> tuple[str, Any]:
-    """The key and the value, read as YAML, of an option's ``key=value``.
-
-    Raises:
-        InputError: It has another form.
-    """
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not equals or not all(key.split(".")):
-        raise InputError(f"{option} '{text}' is not KEY=VALUE, such as {option} steps=20.")
-    try:
-        return key, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
-        raise InputError(f"{option} '{text}' has a value that is not valid YAML.") from None
 
 
 class Reporter:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..keyvalue import key_value
 from .batch import expanded, run_each
-from .common import Quiet, Reporter, key_value
+from .common import Quiet, Reporter
 from .errors import BAD_INPUT
 from .outputs import Targets, check_output, check_png, is_folder
 

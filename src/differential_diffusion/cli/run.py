@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ..errors import InputError
+from ..keyvalue import key_value
 from .batch import expanded, run_each
 from .common import (
     Images,
@@ -19,7 +20,6 @@ from .common import (
     PromptedSettings,
     Reporter,
     Settings,
-    key_value,
     number_or_file,
     with_settings,
 )

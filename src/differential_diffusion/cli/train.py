@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import MissingExtraError
-from .common import Quiet, Reporter, key_value
+from .common import Quiet, Reporter
 from .errors import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def train(
 ) -> None:
     """Train a model on your own pictures; run it again to go on after a stop."""
     try:
-        from ..training import TrainingStopped, load_config
+        from ..training import TrainingStopped, load_config, overrides
         from ..training import train as run
     except ModuleNotFoundError as error:
         if error.name != "accelerate":
@@ -57,39 +57,6 @@ def train(
         raise typer.Exit(INTERRUPTED) from None
     if not quiet:
         typer.echo(f"the model is in {final}; use it with --model {final}")
-
-
-def overrides(path: Path, settings: list[str]) -> dict[str, Any]:
-    """Top-level keys of the configuration with `key.key=value` settings put in; values are YAML.
-
-    Raises:
-        InputError: A setting of another form.
-    """
-    tree = _tree(path) if settings else {}
-    changed: dict[str, Any] = {}
-    for setting in settings:
-        key, value = key_value("--set", setting)
-        *parents, last = key.split(".")
-        section = tree
-        for parent in parents:
-            if not isinstance(section.get(parent), dict):
-                section[parent] = {}
-            section = section[parent]
-        section[last] = value
-        top = key.split(".")[0]
-        changed[top] = tree[top]
-    return changed
-
-
-def _tree(path: Path) -> dict[str, Any]:
-    """The YAML file's mapping, or nothing where it has none, which `load_config` reports."""
-    import yaml
-
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 class _Display:

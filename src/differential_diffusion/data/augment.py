@@ -22,12 +22,13 @@ def augment(
     The mirror image is always as likely as the picture. Beyond the border the picture is mirrored.
 
     Args:
-        pixels: (H,W,C).
+        pixels: (H,W,C) in [0,1].
         probability: of each of the others, in [0, 1].
         rng: of the draws.
 
     Returns: the picture, and (9,): mirrored, flipped, log2 of the scale, cosine - 1 and sine of
-        the turn, the stretch along and across its axis, and the shift in parts of the sides.
+        the turn, log2 of the stretch times cosine and sine of twice its axis' angle, and the shift
+        in parts of the sides.
     """
     told = np.zeros(SIZE, np.float32)
     matrix = np.eye(3)
@@ -44,7 +45,8 @@ def augment(
         matrix = _turn(angle) @ matrix
     if chosen[3]:
         axis, stretch = np.pi * (2 * rng.random() - 1), 0.2 * rng.standard_normal()
-        told[5:7] = stretch * np.cos(axis), stretch * np.sin(axis)
+        # Of twice the angle: half a turn on, the axis is the same.
+        told[5:7] = stretch * np.cos(2 * axis), stretch * np.sin(2 * axis)
         along = np.diag([2.0**stretch, 2.0**-stretch, 1.0])
         matrix = _turn(axis) @ along @ _turn(-axis) @ matrix
     height, width = pixels.shape[:2]
@@ -68,7 +70,7 @@ def augment(
         )
         for channel in np.moveaxis(pixels, -1, 0)
     ]
-    return np.stack(warped, axis=-1), told
+    return np.stack(warped, axis=-1).clip(0, 1), told
 
 
 def _turn(angle: float) -> NDArray[np.float64]:

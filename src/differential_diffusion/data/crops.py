@@ -80,6 +80,8 @@ class Items(Dataset[dict[str, Tensor]]):
         """Item `index`: "x0" (C,size,size) in [-1,1] and, as asked for, "label", "vector",
         "picture" and "augmentation".
         """  # noqa: D205
+        if not 0 <= index < self.length:
+            raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
         image, pixels = self._square(index, rng)
         item: dict[str, Tensor] = {}
@@ -135,7 +137,8 @@ def fitted(pixels: NDArray[Any], size: int) -> NDArray[Any]:
         cv2.resize(np.ascontiguousarray(plane), shape, interpolation=how)
         for plane in np.moveaxis(pixels, -1, 0)
     ]
-    return np.stack(planes, axis=-1)
+    resized = np.stack(planes, axis=-1)
+    return resized if pixels.dtype.kind == "u" else resized.clip(0, 1)
 
 
 def _symmetry(pixels: NDArray[Any], which: int) -> NDArray[Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -15,19 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
-from .sources import SUFFIXES, Found, find_pictures
+from .sources import SUFFIXES, Found, find_pictures, is_archive
 
 Labels = Literal["none", "folders", "source"]
 
-_UNREADABLE = (
-    Image.DecompressionBombError,
-    EOFError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_NUMPY, _TIFF = b"\x93NUMPY", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class NamedImage(NamedTuple):
@@ -98,8 +88,9 @@ def load_images(
         total += 1
         try:
             pixels = decode(found, channels)
-        except _UNREADABLE as error:
-            collection.skipped[found.name] = f"unreadable: {error}"
+        except Exception as error:  # decoders raise a dozen kinds for damaged files
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            collection.skipped[found.name] = f"unreadable: {reason}"
             unreadable += 1
             continue
         if min(pixels.shape[:2]) < min_size:
@@ -128,35 +119,25 @@ def decode(found: Found, channels: int = 3) -> NDArray[Any]:
     """The pixels of a picture, (H,W,channels); see `NamedImage`.
 
     Raises:
-        ValueError: if it has another number of channels that cannot be made of them; and what
-            Pillow, tifffile and NumPy raise for damaged files.
+        ValueError: if it is none, or has another number of channels that cannot be made of them;
+            and what Pillow, tifffile and NumPy raise for damaged files.
     """
-    suffix = PurePosixPath(found.name).suffix.lower()
-    if isinstance(found.data, bytes) and suffix not in {".npy", ".tif", ".tiff"} | (
-        set() if channels in (1, 3) else SUFFIXES
-    ):
-        with Image.open(io.BytesIO(found.data)) as opened:
-            return _of_pillow(ImageOps.exif_transpose(opened), channels)
-    if isinstance(found.data, bytes) and suffix == ".npy":
-        array = np.load(io.BytesIO(found.data), allow_pickle=False)
-    elif isinstance(found.data, bytes):
-        if suffix in {".tif", ".tiff"}:
-            array = _of_tiff(found.data, channels)
-        else:
-            with Image.open(io.BytesIO(found.data)) as opened:
-                array = np.asarray(opened)
-    else:
-        array = found.data
-    return _of_array(array, channels)
+    data = found.data
+    if data.startswith(_NUMPY):
+        return _of_array(np.load(io.BytesIO(data), allow_pickle=False), channels)
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            if channels in (1, 3) and opened.mode != "F":
+                return _of_pillow(ImageOps.exif_transpose(opened), channels)
+            if not data.startswith(_TIFF):
+                return _of_array(np.asarray(ImageOps.exif_transpose(opened)), channels)
+    except UnidentifiedImageError:  # such as TIFF of several channels of 16 bits
+        if not data.startswith(_TIFF):
+            raise ValueError("it is no picture, or its beginning is damaged") from None
+    return _of_array(_of_tiff(data, channels), channels)
 
 
 def _of_tiff(data: bytes, channels: int) -> NDArray[Any]:
-    if channels in (1, 3):
-        try:
-            with Image.open(io.BytesIO(data)) as opened:
-                return _of_pillow(ImageOps.exif_transpose(opened), channels)
-        except UnidentifiedImageError:
-            pass  # such as several channels of 16 bits
     import tifffile
 
     array: NDArray[Any] = tifffile.imread(io.BytesIO(data))
@@ -167,6 +148,7 @@ def _of_tiff(data: bytes, channels: int) -> NDArray[Any]:
 
 def _of_array(array: NDArray[Any], channels: int) -> NDArray[Any]:
     """An array as pixels."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3:
         raise ValueError(f"an array of the shape {array.shape} is no picture")
@@ -206,7 +188,8 @@ def _of_pillow(image: Image.Image, channels: int) -> NDArray[Any]:
 def _label(found: Found, labels: Labels, source: str | Path) -> str | None:
     if labels == "none":
         return None
-    label = found.label if labels == "source" else PurePosixPath(found.name).parent.name
+    folder = PurePosixPath(found.name).parent.name
+    label = found.label if labels == "source" else "" if is_archive(folder) else folder
     if not label:
         where = "beside it" if labels == "source" else "in a folder of its own"
         raise InputError(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import InputError, MissingExtraError
 
-ARRAYS = frozenset({".npy"})
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}) | ARRAYS
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy"})
 HUB = "hub:"
 _LABEL = ".cls"
 _TARS = (".tar", ".tar.gz", ".tgz")
@@ -24,13 +21,13 @@ class Found(NamedTuple):
     """A picture as it was found.
 
     Attributes:
-        name: its path in the source.
-        data: an encoded file, or an array (H,W) or (H,W,C).
+        name: its path in the source; its number in a set.
+        data: an encoded file.
         label: its class where the source tells one beside it, as shards and sets do.
     """
 
     name: str
-    data: bytes | NDArray[Any]
+    data: bytes
     label: str | None = None
 
 
@@ -55,9 +52,14 @@ def find_pictures(source: str | Path, split: str = "train") -> Iterator[Found]:
         if (source / "dataset_info.json").is_file() or (source / "dataset_dict.json").is_file():
             yield from _of_set(str(source), split)
             return
-        shards = sorted(p for p in source.iterdir() if p.name.endswith(_TARS) and p.is_file())
-        for path in [] if shards else sorted(source.rglob("*")):
+        shards = sorted(p for p in source.iterdir() if is_archive(p.name) and p.is_file())
+        for path in sorted(source.rglob("*")):
             if path.suffix.lower() in SUFFIXES and path.is_file():
+                if shards:
+                    raise InputError(
+                        f"'{source}' holds both archives, such as '{shards[0].name}', and "
+                        f"pictures, such as '{path.name}': give a folder of one kind"
+                    )
                 yield Found(path.relative_to(source).as_posix(), path.read_bytes())
         for shard in shards:
             for found in _of_tar(shard):
@@ -68,34 +70,37 @@ def find_pictures(source: str | Path, split: str = "train") -> Iterator[Found]:
     yield from _of_tar(source)
 
 
+def is_archive(name: str) -> bool:
+    """Whether a file of this name is a shard."""
+    return name.endswith(_TARS)
+
+
 def _of_tar(path: Path) -> Iterator[Found]:
-    """The pictures of an archive; a class follows or precedes its picture."""
-    waiting: Found | None = None
-    label: tuple[str, str] | None = None
+    """The pictures of an archive, each with its class, wherever in the archive that stands."""
     try:
         with tarfile.open(path) as archive:
-            for member in archive:
-                suffix = PurePosixPath(member.name).suffix.lower()
-                if not member.isfile() or suffix not in SUFFIXES | {_LABEL}:
-                    continue
-                handle = archive.extractfile(member)
-                data = b"" if handle is None else handle.read()
-                key = member.name[: -len(suffix)]
-                if suffix == _LABEL:
-                    label = key, data.decode("utf-8", "replace").strip()
-                else:
-                    if waiting is not None:
-                        yield waiting
-                    waiting = Found(member.name, data)
-                if waiting and label and waiting.name.rpartition(".")[0] == label[0]:
-                    yield waiting._replace(label=label[1])
-                    waiting = label = None
-            if waiting is not None:
-                yield waiting
-    except (tarfile.TarError, EOFError, OSError, zlib.error):
+            members = [member for member in archive if member.isfile()]
+            labels = {
+                member.name[: -len(_LABEL)]: _read(archive, member)
+                .decode("utf-8", "replace")
+                .strip()
+                for member in members
+                if member.name.lower().endswith(_LABEL)
+            }
+            for member in members:
+                name = PurePosixPath(member.name)
+                if name.suffix.lower() in SUFFIXES:
+                    label = labels.get(member.name[: -len(name.suffix)])
+                    yield Found(member.name, _read(archive, member), label)
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError):
         raise InputError(
             f"'{path}' is neither a folder nor a whole tar file: give one of these"
         ) from None
+
+
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    handle = archive.extractfile(member)
+    return b"" if handle is None else handle.read()
 
 
 def _of_set(source: str, split: str) -> Iterator[Found]:
@@ -126,6 +131,12 @@ def _of_set(source: str, split: str) -> Iterator[Found]:
     if not pictures:
         raise InputError(f"the set '{source}' has no column of pictures: cast one to Image")
     names = loaded.features[labels[0]].names if labels else []
+    # Files as they are: they are decoded where those of folders are, and damaged ones are counted.
+    loaded = loaded.cast_column(pictures[0], datasets.Image(decode=False))
     for index, row in enumerate(loaded):
         label = names[row[labels[0]]] if labels and row[labels[0]] is not None else None
-        yield Found(f"{index:08d}", np.asarray(row[pictures[0]]), label)
+        file = row[pictures[0]] or {}
+        data, path = file.get("bytes"), file.get("path")
+        if data is None:
+            data = Path(path).read_bytes() if path and Path(path).is_file() else b""
+        yield Found(f"{index:08d}", data, label)

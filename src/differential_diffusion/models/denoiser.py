@@ -284,7 +284,8 @@ def as_model(
     network: Network, described: CheckpointConfig, *, name: str, bf16: bool = False
 ) -> DenoiserModel:
     """A network with its description as a model, on the device that it is on."""
-    device = next(network.parameters()).device
+    parameter = next(network.parameters())
+    device, dtype = parameter.device, parameter.dtype
     forward = _autocast(network, device) if bf16 else network
     shape = described.network
 
@@ -293,7 +294,7 @@ def as_model(
 
         def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
             """Whatever dtype and device x has, the network computes on its own."""
-            return inner(x.to(device, torch.float32), sigma.to(device, torch.float32)).to(x)
+            return inner(x.to(device, dtype), sigma.to(device, dtype)).to(x)
 
         return denoiser
 

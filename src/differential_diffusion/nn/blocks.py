@@ -92,7 +92,8 @@ class GlobalContext(nn.Module):
 
 def _normalised(x: Tensor, dim: int = -1) -> Tensor:
     """X over the root of its mean square along `dim`."""
-    return x * (x.float().square().mean(dim, keepdim=True) + 1e-6).rsqrt().to(x.dtype)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return x * (wide.square().mean(dim, keepdim=True) + 1e-6).rsqrt().to(x.dtype)
 
 
 class ResidualBlock(nn.Module):

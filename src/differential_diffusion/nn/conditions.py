@@ -57,24 +57,23 @@ class ConditionEmbedding(nn.Module):
 
     def forward(self, conditions: Conditions, batch: int) -> list[Tensor]:
         """What to add at each scale, each (B,channels,1,1)."""
-        device = self.mix.weight.device
-        h = torch.zeros(batch, self.mix.in_features, device=device)
+        h = self.mix.weight.new_zeros(batch, self.mix.in_features)
         if self.label is not None:
             labels = conditions.labels
-            unknown = torch.full((batch,), self.classes, device=device)
+            unknown = torch.full((batch,), self.classes, device=h.device)
             h = h + self.label(unknown if labels is None else labels.expand(batch))
         if self.number is not None:
-            h = h + self.number(self._numbers(conditions, batch, device))
+            h = h + self.number(self._numbers(conditions, h))
         if self.augmentation is not None and conditions.augmentation is not None:
-            h = h + self.augmentation(conditions.augmentation)
+            h = h + self.augmentation(conditions.augmentation.to(h))
         h = F.silu(self.mix(F.silu(h)))
         return [project(h)[..., None, None] for project in self.project]
 
-    def _numbers(self, conditions: Conditions, batch: int, device: torch.device) -> Tensor:
-        """The numbers, and 1 where they are known; all 0 where not, (B,V+1)."""
+    def _numbers(self, conditions: Conditions, like: Tensor) -> Tensor:
+        """The numbers, and 1 where they are known; all 0 where not, (B,V+1), of the dtype given."""
         if conditions.vector is None:
-            return torch.zeros(batch, self.vector + 1, device=device)
-        vector = conditions.vector.expand(batch, -1)
+            return like.new_zeros(len(like), self.vector + 1)
+        vector = conditions.vector.to(like).expand(len(like), -1)
         known = torch.cat([vector, torch.ones_like(vector[:, :1])], dim=1)
         return known if conditions.keep is None else known * conditions.keep[:, None]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .config import TrainingConfig
-from .config_file import load_config
+from .config_file import load_config, overrides
 
 if TYPE_CHECKING:
     from .loop import Progress, TrainingStopped, train
 
-__all__ = ["Progress", "TrainingConfig", "TrainingStopped", "load_config", "train"]
+__all__ = ["Progress", "TrainingConfig", "TrainingStopped", "load_config", "overrides", "train"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -219,6 +221,7 @@ class TrainingConfig(_Section):
 
     @model_validator(mode="after")
     def _check_built(self) -> TrainingConfig:
+        self.goal()
         self.fields()
         stride = self.shape().stride
         if self.data.patch_size % stride:
@@ -304,11 +307,15 @@ class TrainingConfig(_Section):
 def _imported(path: str) -> Loss:
     """A function by its import path."""
     module, _, name = path.partition(":")
+    if os.getcwd() not in sys.path:  # where commands are installed they do not look here
+        sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module may raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
         raise InputError(
-            f"objective.loss '{path}' cannot be imported ({error}): give 'package.module:function'"
+            f"objective.loss '{path}' cannot be imported ({reason}): give "
+            "'package.module:function' of an installed package or the working directory"
         ) from None
     if not callable(found):
         raise InputError(f"objective.loss '{path}' is no function: name one")

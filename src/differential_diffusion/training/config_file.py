@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import InputError
+from ..keyvalue import key_value
 from .config import TrainingConfig
 
 
@@ -40,6 +42,43 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
         raise InputError(f"in '{path}', {_explain(error)}") from None
 
 
+def overrides(path: str | Path, settings: Iterable[str]) -> dict[str, Any]:
+    """Top-level keys of a configuration with `key.key=value` settings put in; values are YAML.
+
+    Args:
+        path: the YAML file.
+        settings: such as "steps=500" and "optimizer.learning_rate=0.001".
+
+    Returns: what `load_config` takes as overrides.
+
+    Raises:
+        InputError: a setting of another form.
+    """
+    pairs = [key_value("--set", setting) for setting in settings]
+    tree = _tree(Path(path)) if pairs else {}
+    changed: dict[str, Any] = {}
+    for key, value in pairs:
+        *parents, last = key.split(".")
+        section = tree
+        for parent in parents:
+            if not isinstance(section.get(parent), dict):
+                section[parent] = {}
+            section = section[parent]
+        section[last] = value
+        top = key.split(".")[0]
+        changed[top] = tree[top]
+    return changed
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    """The YAML file's mapping, or nothing where it has none, which `load_config` reports."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -50,6 +89,8 @@ def _explain(error: ValidationError) -> str:
         return f"the key '{key}' is not known: {hint}"
     if first["type"] == "missing":
         return f"the key '{key}' is missing: add it"
+    if first["type"] == "model_type":
+        return f"'{key}' is {first['input']!r}: input should be a mapping of settings"
     message = first["msg"].removeprefix("Value error, ")
     return (
         f"'{key}' is {first['input']!r}: {message[0].lower()}{message[1:]}"

@@ -218,7 +218,7 @@ def _classes(
 def _vectors(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """The numbers of each picture, from a CSV file: its name, or its name without suffix, first."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             rows = {row[0]: row[1:] for row in csv.reader(file) if row}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "it is no CSV text"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,14 +29,14 @@ from .feed import Draws, Pictures
 from .guards import denormals_flushed, signals_noted
 from .optimizers import build_optimizers, ema_decay, learning_rate_factor
 from .overfitting import report_overfitting
+from .records import append_record, forget_later, written
 from .state import (
-    METRICS_FILE,
     checkpoint_folder,
-    forget_later,
-    list_checkpoints,
+    existing_checkpoints,
     load_info,
     load_state,
     prune_checkpoints,
+    remove_stale,
     save_state,
     warm_start,
     whole_folder,
@@ -106,14 +104,15 @@ def train(
         note = on_note if on_note and run.accelerator.is_main_process else lambda text: None
         if run.pictures.skipped:
             note(run.pictures.describe_skipped())
-        for progress in run.steps():
-            if on_step is not None and run.accelerator.is_main_process:
-                on_step(progress)
-        if run.stale:
-            note(f"stopped early after step {run.step}: {run.stale}.")
-        final = run.finish()
-        if run.validator is not None:
-            note(run.judge(run.validator))
+        with closing(run):
+            for progress in run.steps():
+                if on_step is not None and run.accelerator.is_main_process:
+                    on_step(progress)
+            if run.stale:
+                note(f"stopped early after step {run.step}: {run.stale}.")
+            final = run.finish()
+            if run.validator is not None:
+                note(run.judge(run.validator))
         return final
 
 
@@ -128,6 +127,7 @@ class _Run:
             # The network's one buffer is a constant; it need not be sent around.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
+        self.accelerator.wait_for_everyone()  # so that what one refuses all get to see
         self.device = device = self.accelerator.device
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self.turns = config.accumulation
@@ -135,7 +135,7 @@ class _Run:
         self.autocast = config.precision == "bf16" or (
             config.precision == "auto" and bf16_is_fast(device)
         )
-        existing = self._existing(resume)
+        existing = existing_checkpoints(config.output, resume)
         self.pictures = Pictures(config.data)
         self.draws = Draws(config, len(self.pictures.classes))
         self.objective = config.goal()
@@ -156,14 +156,16 @@ class _Run:
         self.best, self.waited, self.stale = math.inf, 0, ""
         if existing:
             self._resume(existing[-1], optimizers)
-        if self.accelerator.is_main_process:
-            forget_later(config.output / METRICS_FILE, self.step)
+        main = self.accelerator.is_main_process
+        if main:
+            with written(f"the output folder '{config.output}'"):
+                remove_stale(config.output)
+                forget_later(config.output, self.step)
         self.network = self.accelerator.prepare(network)
         self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
         self.forward = torch.compile(self.network) if config.compile else self.network
-        main = self.accelerator.is_main_process
         self.validator = Validator(config, self.pictures, self.objective) if main else None
-        self.trackers = Trackers(config, resumed=bool(existing)) if main else None
+        self.trackers = Trackers(config, step=self.step) if main else None
 
     def _part(self) -> int:
         """Pictures of a step that one process takes in one turn."""
@@ -182,24 +184,6 @@ class _Run:
         except ValueError as error:
             raise InputError(str(error)) from None
 
-    def _existing(self, resume: bool) -> list[Path]:
-        """Checkpoints to go on from; makes the output folder, so that a run can save later."""
-        output = self.config.output
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"the output folder '{output}' cannot be made ({error.strerror}): choose another"
-            ) from None
-        if not os.access(output, os.W_OK):
-            raise InputError(f"the output folder '{output}' is not writable: choose another")
-        existing = list_checkpoints(output)
-        if existing and not resume:
-            raise InputError(
-                f"'{output}' already holds checkpoints: resume, or choose another output"
-            )
-        return existing
-
     def _resume(self, folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
         info = load_info(folder)
         key = changed_key(info.get("config", {}), self.config)
@@ -208,14 +192,20 @@ class _Run:
                 f"the run in '{self.config.output}' was started with another '{key}': set it "
                 "back, or choose another output, with init_from to start from these weights"
             )
+        if info["step"] > self.config.steps:
+            raise InputError(
+                f"the run in '{self.config.output}' has done {info['step']} steps already and "
+                f"'steps' is {self.config.steps}: raise it, or choose another output"
+            )
         if info.get("data", self.pictures.digest) != self.pictures.digest:
             raise InputError(
                 f"the pictures in '{self.config.data.path}' are not those that the run in "
                 f"'{self.config.output}' was started with: restore them, or choose another output"
             )
         load_state(folder, self.bare, self.ema.module, optimizers)
-        self.step, self.seconds = int(info["step"]), float(info["seconds"])
+        self.step, self.seconds = info["step"], info["seconds"]
         self.best, self.waited = info.get("best", math.inf), info.get("waited", 0)
+        self._give_up()
 
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, _count: Any) -> None:
@@ -261,7 +251,8 @@ class _Run:
             stopped = self._agreed(bool(self.stopping))
             if self._due(config.validation.every):
                 self._validate(progress)
-            if self._due(config.checkpoint.every, config.checkpoint.keep_steps) or stopped:
+            due = self._due(config.checkpoint.every, config.checkpoint.keep_steps)
+            if due or stopped or self.stale:
                 self._save()
             yield progress
             if stopped:
@@ -331,14 +322,18 @@ class _Run:
             metrics = self.validator.measure(self.averaged, self.autocast)
             progress.metrics = metrics
             record = {"step": self.step, "loss": progress.loss, "seconds": self.seconds, **metrics}
-            with open(self.config.output / METRICS_FILE, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
             picture = self.config.output / "samples" / f"step-{self.step:08d}.png"
-            self.validator.draw(self.averaged, model, picture, self.autocast)
-            self.trackers.log(record, picture)
+            with written(f"the figures in '{self.config.output}'"):
+                append_record(self.config.output, record)
+                self.validator.draw(self.averaged, model, picture, self.autocast)
+                self.trackers.log(record, picture)
             loss = metrics["loss_held_out"]
             self.waited = 0 if loss < self.best else self.waited + 1
             self.best = min(self.best, loss)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """End the run early if the main process has waited for long enough."""
         patience = self.config.validation.patience
         if patience and self._agreed(self.waited >= patience):
             self.stale = f"the loss on held-out pictures has not fallen for {patience} validations"
@@ -383,9 +378,8 @@ class _Run:
         final = self.config.output / "final"
         if self.accelerator.is_main_process:
             card = {"step": self.step, "seconds": round(self.seconds)}
-            save_checkpoint(final, self.averaged, self.checkpoint_config(**card), torch.float32)
-            if self.trackers is not None:
-                self.trackers.close()
+            with written(f"the model '{final}'"):
+                save_checkpoint(final, self.averaged, self.checkpoint_config(**card), torch.float32)
         self.accelerator.wait_for_everyone()
         return final
 
@@ -396,3 +390,8 @@ class _Run:
             validator, self.averaged, model, output, step=self.step, bf16=self.autocast
         )
         return f"{found.sentence()}."
+
+    def close(self) -> None:
+        """Let go of the trackers."""
+        if self.trackers is not None:
+            self.trackers.close()

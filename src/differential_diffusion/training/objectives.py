@@ -17,6 +17,7 @@ from torch import Tensor
 from ..core.ladder import sigmas_from_betas
 from ..core.parametrization import BETAS, Parametrization, Schedule
 from ..core.precondition import Network
+from ..errors import InputError
 
 __all__ = [
     "OBJECTIVES",
@@ -237,12 +238,15 @@ class Objective:
             x0: (B,C,H,W) in [-1,1].
             sigma: (B,1,H,W), or (B,1,1,1) for one level a picture; where 0, nothing is learnt.
             noise: ε, like `x0`.
+
+        Raises:
+            InputError: if `error` gives something else.
         """
         safe = torch.where(sigma > 0, sigma, 1.0)
         form, x = self.form.form(safe), x0 + sigma * noise
         predicted = network(self.form.form(sigma).scale * x, self.form.condition(sigma))
         predicted = predicted.to(x0.dtype)
-        return self.error(
+        losses = self.error(
             Regression(
                 predicted,
                 form.clean * x0 + form.noise * noise,
@@ -252,6 +256,13 @@ class Objective:
                 torch.where(sigma > 0, self.weight(safe, form.out.square()), 0.0),
             )
         )
+        if not isinstance(losses, Tensor) or losses.shape != (len(x0),):
+            got = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise InputError(
+                f"the loss gave {got} for a batch of {len(x0)}: give one number for each picture, "
+                f"a tensor of the shape ({len(x0)},)"
+            )
+        return losses
 
 
 OBJECTIVES: dict[str, Objective] = {

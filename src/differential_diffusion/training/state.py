@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -21,9 +21,9 @@ from ..files import write_atomically
 from ..models.checkpoint import load_checkpoint
 from ..models.network import Network
 from ..nn import SigmaMapUNet
+from .records import remove_drafts, written
 
 STATE_FILE, INFO_FILE = "training_state.safetensors", "training_state.json"
-METRICS_FILE = "metrics.jsonl"
 _PREFIX = "step-"
 _UNFIT = "the checkpoint '{}' does not fit this run ({}): remove it or choose another output folder"
 
@@ -42,16 +42,53 @@ def list_checkpoints(output: Path) -> list[Path]:
     )
 
 
+def existing_checkpoints(output: Path, resume: bool) -> list[Path]:
+    """Checkpoints to go on from; makes the output folder, so that a run can save later.
+
+    Raises:
+        InputError: if it cannot be made or written, or holds checkpoints not to go on from.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the output folder '{output}' cannot be made ({error.strerror}): choose another"
+        ) from None
+    if not os.access(output, os.W_OK):
+        raise InputError(f"the output folder '{output}' is not writable: choose another")
+    existing = list_checkpoints(output)
+    if existing and not resume:
+        raise InputError(f"'{output}' already holds checkpoints: resume, or choose another output")
+    return existing
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to write in, renamed to `folder` (replacing it) when all is written."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary folder to write in, renamed to `folder` (replacing it) when all is written.
+
+    Raises:
+        InputError: if it cannot be written, such as on a full disk; nothing of it stays.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    yield temporary
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    try:
+        with written(f"the checkpoint '{folder}'"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            yield temporary
+            _remove(folder)
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint, which is there whole or, from then on, not at all."""
+    if folder.exists():
+        doomed = folder.with_name(f".{folder.name}.removed")
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.replace(folder, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def save_state(
@@ -68,8 +105,9 @@ def save_state(
         for index, state in optimizer.state_dict()["state"].items():
             prefix = f"optimizer.{number}.{index}"
             tensors |= {f"{prefix}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, folder / STATE_FILE)
-    (folder / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    write_atomically(folder / STATE_FILE, content)
+    write_atomically(folder / INFO_FILE, (json.dumps(info, indent=2) + "\n").encode())
 
 
 def load_info(folder: Path) -> dict[str, Any]:
@@ -79,10 +117,14 @@ def load_info(folder: Path) -> dict[str, Any]:
         InputError: if it cannot be read.
     """
     try:
-        info: dict[str, Any] = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(_UNFIT.format(folder, error)) from None
-    return info
+        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+        result: dict[str, Any] = info | {
+            "step": int(info["step"]),
+            "seconds": float(info["seconds"]),
+        }
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(_UNFIT.format(folder, f"{INFO_FILE}: {error}")) from None
+    return result
 
 
 def load_state(
@@ -115,7 +157,8 @@ def load_state(
             optimizer.load_state_dict(state)
             _match_layout(optimizer)
     except (OSError, ValueError, LookupError, SafetensorError, RuntimeError) as error:
-        raise InputError(_UNFIT.format(folder, str(error).splitlines()[0])) from None
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(_UNFIT.format(folder, reason[-1].strip().rstrip("."))) from None
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
@@ -142,20 +185,17 @@ def warm_start(network: Network, source: Path) -> None:
     network.load_state_dict(loaded.state_dict(), strict=False)
 
 
-def forget_later(path: Path, step: int) -> None:
-    """Drop the metrics of steps that are about to be run again, and of lines cut short."""
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-        write_atomically(path, "".join(kept).encode())
-
-
 def prune_checkpoints(output: Path, keep: int, keep_steps: tuple[int, ...]) -> None:
     """Remove all but the newest `keep` checkpoints and those at `keep_steps`."""
-    for stale in (output / "checkpoints").glob(f".{_PREFIX}*"):  # of runs that were killed
-        shutil.rmtree(stale, ignore_errors=True)
+    remove_stale(output)
     pinned = {checkpoint_folder(output, step) for step in keep_steps}
     for folder in list_checkpoints(output)[:-keep]:
         if folder not in pinned:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def remove_stale(output: Path) -> None:
+    """Remove what runs that were killed had not finished writing, or removing."""
+    for stale in (output / "checkpoints").glob(f".{_PREFIX}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    remove_drafts(output)

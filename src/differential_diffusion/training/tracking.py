@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError
+from ..files import write_atomically
 from .config import TrainingConfig
 
 
@@ -14,20 +16,20 @@ class Trackers:
 
     Args:
         config: the run.
-        resumed: whether it goes on from a checkpoint.
+        step: where it goes on from, 0 for a new run; what a tracker has of later steps is dropped.
 
     Raises:
         MissingExtraError: for a tracker that is not installed.
     """
 
-    def __init__(self, config: TrainingConfig, *, resumed: bool) -> None:
+    def __init__(self, config: TrainingConfig, *, step: int) -> None:
         self.board: Any = None
         self.run: Any = None
         for name in config.tracking.trackers:
             if name == "tensorboard":
-                self.board = _tensorboard(config.output / "tensorboard")
+                self.board = _tensorboard(config.output / "tensorboard", step)
             else:
-                self.run = _wandb(config, resumed)
+                self.run = _wandb(config)
 
     def log(self, record: dict[str, float], picture: Path) -> None:
         """Send the figures of a validation and its picture."""
@@ -56,23 +58,28 @@ class Trackers:
             self.run.finish()
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:
         raise MissingExtraError("the tracker tensorboard", "tracking") from None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
-def _wandb(config: TrainingConfig, resumed: bool) -> Any:
+def _wandb(config: TrainingConfig) -> Any:
+    """The run at Weights & Biases, by an id that the output folder keeps: resumed, the same one."""
     try:
         import wandb
     except ModuleNotFoundError:
         raise MissingExtraError("the tracker wandb", "tracking") from None
+    kept = config.output / "wandb-id"
+    if not kept.is_file():
+        write_atomically(kept, secrets.token_hex(8).encode())
     return wandb.init(
+        id=kept.read_text("utf-8"),
         project=config.tracking.project,
         name=config.output.name,
         dir=str(config.output),
         config=config.model_dump(mode="json"),
-        resume="allow" if resumed else None,
+        resume="allow",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..core.noise import PositionalNoise, derive_seed
 from ..core.plan import Plan
 from ..data.crops import to_tensor
 from ..data.images import NamedImage
+from ..files import write_atomically
 from ..models.checkpoint import CheckpointConfig
 from ..models.denoiser import DenoiserModel, as_model
 from ..models.network import Network
@@ -122,7 +124,9 @@ class Validator:
             grid = self._samples(model, described)
         pixels = ((grid.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+        file = BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
+        write_atomically(path, file.getvalue())
 
     def _restored(self, model: DenoiserModel) -> Tensor:
         """For four pictures clean, noisy, denoised, holed and inpainted, and a sample, (3,H,W)."""
