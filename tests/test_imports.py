@@ -56,6 +56,7 @@ HOME = {
     "jpeglib": "images",
     "lpips": "evaluation",
     "datasets": "data",
+    "huggingface_hub": "models",
     "wandb": "training",
     "typer": "cli",
 }

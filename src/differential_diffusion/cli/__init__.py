@@ -12,6 +12,7 @@ from .. import __version__
 from .adherence import adherence
 from .doctor import doctor
 from .errors import Commands
+from .export import export
 from .generate import fan, generate
 from .map import make
 from .restoration import colorize, deblock, deblur, demosaic, denoise, enhance, restore, upscale
@@ -167,6 +168,14 @@ app.command(
         "diffdiff train run.yaml --set steps=500 --set optimizer.learning_rate=0.0005",
     )
 )(train)
+app.command(
+    epilog=_examples(
+        "diffdiff export runs/mine -o mine --dtype float16 --prune 0.3 --check pictures/",
+        "diffdiff export runs/cifar -o pipeline --to diffusers --card",
+        "diffdiff export pipeline -o mine --to checkpoint",
+        "diffdiff export runs/mine --push org/name --private --license apache-2.0",
+    )
+)(export)
 app.command(epilog=_examples("diffdiff doctor", "diffdiff doctor --json"))(doctor)
 
 
