@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["new_folder", "write_atomically"]
+__all__ = ["check_new", "new_folder", "write_atomically"]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -46,16 +46,26 @@ def write_atomically(path: Path, content: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes its name when all is written, and leaves nothing if that fails.
+def check_new(folder: Path) -> Path:
+    """The absolute name of a folder that `new_folder` can make.
 
     Raises:
-        InputError: There is something already, other than an empty folder, or it cannot be made.
+        InputError: There is something already, other than an empty folder.
     """
     target = folder.expanduser().resolve()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(f"'{folder}' exists already: name a new folder, or an empty one.")
+    return target
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name when all is written, and is removed if that fails.
+
+    Raises:
+        InputError: see `check_new`; or it cannot be made.
+    """
+    target = check_new(folder)
     draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         with _explained(folder):

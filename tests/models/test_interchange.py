@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import venv
 from pathlib import Path
@@ -390,3 +391,47 @@ def test_the_pipeline_loads_where_we_are_not_installed(repository: Path, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1e-4
+
+
+def blocks(repository: Path, heading: str) -> list[str]:
+    """The Python blocks of the documentation under a heading."""
+    page = (repository / "docs" / "interchange.md").read_text("utf-8")
+    section = page.split(f"# {heading}\n", 1)[1].split("\n#", 1)[0]
+    return re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+
+
+def test_the_page_s_code_draws_the_pipeline_s_samples(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's pictures have 32 pixels a side, the network's 16: it takes any size."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "runs/cifar/final", "velocity", "cosine")
+    export_pipeline("runs/cifar/final", "pipeline")
+    (loading,), (drawing,) = (
+        blocks(repository, name) for name in ("To Diffusers", "The same samples")
+    )
+    said: dict[str, Any] = {}
+    exec(loading, said)
+    exec(drawing, said)
+    said["pipe"].unet.register_to_config(sample_size=32)
+    rng = torch.Generator().manual_seed(0)
+    expected = said["pipe"](generator=rng, num_inference_steps=50, output_type="pt").images
+    made = (said["x0"] / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-4)
+
+
+def test_the_page_s_loop_draws_what_given_draws(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = checkpoint(tmp_path / "ours", "velocity", "cosine", classes=("cat", "dog"))
+    export_pipeline(source, "parts")
+    (loop,) = blocks(repository, "Classes")
+    said: dict[str, Any] = {}
+    exec(loop, said)
+    _, described = load_checkpoint(source)
+    start = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    told = load(source).given(label=1, guidance_scale=2.0)
+    made = ours(told, described.form, start, steps=50)
+    expected = (said["x_t"] / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-4)

@@ -62,8 +62,8 @@ class ExportSettings:
     check: Annotated[
         list[str] | None,
         typer.Option(
-            help="Pictures, or a folder of them, to measure the loss of quality on [default: "
-            f"pictures of noise]; the first {_PICTURES} are taken.",
+            help="A picture, a folder or a pattern to measure the loss of quality on, the first "
+            f"{_PICTURES}; may be given several times [default: pictures of noise].",
             rich_help_panel=_SMALLER,
             show_default=False,
         ),
@@ -130,11 +130,14 @@ def perform(run: str, settings: ExportSettings, hub: Hub | None = None) -> None:
     from ..files import new_folder
     from ..models.compress import DTYPES
     from ..models.export import read_source, write_model
+    from ..models.interchange import exportable
     from ..models.publish import CARD_FILE, push
 
     _check(settings)
     report = Reporter(json_lines=settings.json, quiet=settings.quiet)
     source = read_source(run)
+    if settings.to == "diffusers":
+        exportable(source.network, source.described, source.name)
     network, made = _smaller(source, settings, report)
     record: dict[str, Any] = {"model": source.name, **made.record()}
     if settings.output is None and settings.push is None:
@@ -170,6 +173,8 @@ def perform(run: str, settings: ExportSettings, hub: Hub | None = None) -> None:
 
 def _check(settings: ExportSettings) -> None:
     """That the options say what to do, before anything is read."""
+    from ..files import check_new
+
     if settings.output is None and settings.push is None and not settings.card:
         raise InputError("nothing says where the model goes: give --output, --push or --card")
     if settings.push is not None and settings.license is None:
@@ -178,6 +183,8 @@ def _check(settings: ExportSettings) -> None:
         )
     if settings.structured and settings.prune is None:
         raise InputError("--structured says how to prune: give --prune with a share, such as 0.3")
+    if settings.output is not None:
+        check_new(Path(settings.output))
     changed = settings.dtype != "float32" or settings.prune is not None
     if settings.output is None and settings.push is None and changed:
         raise InputError("--dtype and --prune make other weights: give --output or --push")

@@ -34,6 +34,7 @@ __all__ = [
     "CLASSES_FILE",
     "ImportedPipeline",
     "export_pipeline",
+    "exportable",
     "import_pipeline",
     "is_pipeline",
     "read_pipeline",
@@ -113,7 +114,7 @@ def write_pipeline(
     A network with classes gives `unet/`, `scheduler/` and `classes.json`, and no model_index.json:
     no stock pipeline passes labels.
     """
-    unet = _exportable(network, described, name)
+    unet = exportable(network, described, name)
     diffusers = _diffusers()
     scheduler = _scheduler(described.form, sampler)
     unet = copy.deepcopy(unet)
@@ -135,7 +136,7 @@ def write_pipeline(
     return ()
 
 
-def _exportable(network: Network, described: CheckpointConfig, name: str) -> Any:
+def exportable(network: Network, described: CheckpointConfig, name: str) -> Any:
     """The `UNet2DModel` of a checkpoint that a scheduler with betas can be written for.
 
     Raises:
