@@ -23,9 +23,13 @@ def test_the_folder_takes_its_name_when_it_is_full(tmp_path: Path, empty: bool) 
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), new_folder(tmp_path / "model") as folder:
-        (folder / "a").write_text("a")
-        raise KeyError
+    def fill() -> None:
+        with new_folder(tmp_path / "model") as folder:
+            (folder / "a").write_text("a")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fill()
     assert list(tmp_path.iterdir()) == []
 
 
