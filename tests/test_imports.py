@@ -58,6 +58,7 @@ HOME = {
     "jpeglib": "images",
     "lpips": "evaluation",
     "datasets": "data",
+    "huggingface_hub": "models",
     "wandb": "training",
     "typer": "cli",
 }

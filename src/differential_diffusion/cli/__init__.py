@@ -13,6 +13,7 @@ from .adherence import adherence
 from .augment import augment
 from .doctor import doctor
 from .errors import Commands
+from .export import export
 from .generate import fan, generate
 from .map import make
 from .restoration import colorize, deblock, deblur, demosaic, denoise, enhance, restore, upscale
@@ -183,6 +184,14 @@ app.command(
         "diffdiff augment labelled/ -o more --protect saliency --strength 0.6",
     )
 )(augment)
+app.command(
+    epilog=_examples(
+        "diffdiff export runs/mine -o mine --dtype float16 --prune 0.3 --check pictures/",
+        "diffdiff export runs/cifar -o pipeline --to diffusers --card",
+        "diffdiff export pipeline -o mine --to checkpoint",
+        "diffdiff export runs/mine --push org/name --private --license apache-2.0",
+    )
+)(export)
 app.command(epilog=_examples("diffdiff doctor", "diffdiff doctor --json"))(doctor)
 
 

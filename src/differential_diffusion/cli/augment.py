@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .common import Quiet, Reporter, key_value
+from ..keyvalue import key_value
+from .common import Quiet, Reporter
 from .sample import write_picture
 
 if TYPE_CHECKING:

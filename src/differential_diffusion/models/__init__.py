@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from .base import Model
 from .denoiser import DenoiserModel
+from .interchange import export_pipeline, import_pipeline
 from .load import MODELS, load_model
 from .pipeline import PipelineModel
 
-__all__ = ["MODELS", "DenoiserModel", "Model", "PipelineModel", "load_model"]
+__all__ = [
+    "MODELS",
+    "DenoiserModel",
+    "Model",
+    "PipelineModel",
+    "export_pipeline",
+    "import_pipeline",
+    "load_model",
+]

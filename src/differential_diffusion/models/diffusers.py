@@ -16,7 +16,14 @@ from .base import Model
 from .device import uses_bf16
 from .unet import UNetModel, from_unet
 
-__all__ = ["INDEX_FILE", "is_of_diffusers", "kind_of", "load_diffusers", "wrap_diffusers"]
+__all__ = [
+    "INDEX_FILE",
+    "is_of_diffusers",
+    "kind_of",
+    "load_diffusers",
+    "read_unet",
+    "wrap_diffusers",
+]
 
 INDEX_FILE, CONFIG_FILE, SCHEDULER_FILE = (
     "model_index.json",
@@ -102,11 +109,26 @@ def kind_of(folder: Path) -> str:
 def _load_unet(
     folder: Path, scheduler: Path | None, name: str, device: torch.device, precision: str
 ) -> UNetModel:
+    bf16 = uses_bf16(precision, device)
+    unet, made = read_unet(folder, scheduler)
+    return from_unet(unet.to(device).requires_grad_(False), made, name=name, bf16=bf16)
+
+
+def read_unet(folder: Path, scheduler: Path | None = None) -> tuple[Any, Any]:
+    """The `UNet2DModel` in a folder, in eval mode, and its scheduler.
+
+    Args:
+        folder: of a pipeline, or of the U-Net alone.
+        scheduler: its folder, unless `folder` holds it.
+
+    Raises:
+        InputError: for folders that are incomplete, damaged or of another kind.
+        MissingExtraError: without Diffusers.
+    """
     try:
         from diffusers import UNet2DModel
     except ImportError:
-        raise MissingExtraError(f"the model '{name}'", "diffusers") from None
-    bf16 = uses_bf16(precision, device)
+        raise MissingExtraError(f"the model '{folder}'", "diffusers") from None
     made = _scheduler(scheduler or _scheduler_in(folder))
     part = folder / "unet" if (folder / "unet").is_dir() else folder
     kind = _class_in(_read(part / CONFIG_FILE), part / CONFIG_FILE)
@@ -125,7 +147,7 @@ def _load_unet(
             f"the weights in '{part}' do not fit its {CONFIG_FILE} ('{wrong[0]}' is missing or not "
             "known): save the U-Net again"
         )
-    return from_unet(unet.to(device).requires_grad_(False), made, name=name, bf16=bf16)
+    return unet, made
 
 
 def _check_weights(folder: Path) -> None:

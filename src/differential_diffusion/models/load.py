@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,17 @@ from .diffusers import INDEX_FILE, is_of_diffusers, load_diffusers, wrap_diffuse
 Loader = Callable[[str, "Path | None", torch.device, str], Model]
 
 
+@contextmanager
+def prior_files() -> Iterator[tuple[Path, Path]]:
+    """The bundled prior's weights and its description, as files while the block lasts."""
+    folder = resources.files("differential_diffusion") / "weights"
+    with (
+        resources.as_file(folder / "prior.safetensors") as weights,
+        resources.as_file(folder / "prior.json") as described,
+    ):
+        yield weights, described
+
+
 def _load_prior(
     reference: str, config: Path | None, device: torch.device, precision: str
 ) -> DenoiserModel:
@@ -28,11 +40,7 @@ def _load_prior(
         raise InputError(f"'prior:{reference}' names nothing: the bundled prior is just 'prior'")
     if config is not None:
         raise InputError("the bundled prior takes no config=: leave it out")
-    folder = resources.files("differential_diffusion") / "weights"
-    with (
-        resources.as_file(folder / "prior.safetensors") as weights,
-        resources.as_file(folder / "prior.json") as described,
-    ):
+    with prior_files() as (weights, described):
         return from_checkpoint(weights, described, name="prior", device=device, precision=precision)
 
 

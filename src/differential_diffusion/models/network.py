@@ -15,7 +15,10 @@ from ..nn import Conditions, SigmaMapUNet, UNetConfig, channels_last
 
 __all__ = ["Network", "NetworkConfig", "UNet2D", "UNet2DConfig", "build_network", "parse_network"]
 
-_OWN = {"in_channels", "out_channels", "sample_size", "num_class_embeds", "class_embed_type"}
+OF_DATA = frozenset(
+    {"in_channels", "out_channels", "sample_size", "num_class_embeds", "class_embed_type"}
+)
+"""Arguments of a `UNet2DModel` that follow from the data."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class UNet2DConfig:
     sample_size: int = 32
 
     def __post_init__(self) -> None:
-        known = set(inspect.signature(_class().__init__).parameters) - {"self"} - _OWN
+        known = set(inspect.signature(_class().__init__).parameters) - {"self"} - OF_DATA
         for name in self.options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
@@ -74,6 +77,14 @@ class UNet2D(nn.Module):
         super().__init__()
         self.config = config
         self.scale = 1.0 if timesteps else self.LEVEL_SCALE
+        time = config.options.get("time_embedding_type", "positional")
+        if time == "fourier" or (time == "learned" and not timesteps):
+            what = "noise levels" if time == "fourier" else "timesteps of a table"
+            raise InputError(
+                f"a UNet2DModel of time_embedding_type '{time}' is told {what}, which this one is "
+                "not: leave time_embedding_type out of network.diffusers"
+            )
+        self.whole_times = time == "learned"
         try:
             self.unet = _class()(
                 **config.options,
@@ -111,6 +122,7 @@ class UNet2D(nn.Module):
         height, width = x.shape[-2:]
         whole = to_whole_strides(x, self.config.stride)
         told = (self.scale * high).expand(len(x))
+        told = told.round().long() if self.whole_times else told
         named = {"class_labels": labels.expand(len(x))} if labels is not None else {}
         out: Tensor = self.unet(whole, told, return_dict=False, **named)[0]
         return out[..., :height, :width]

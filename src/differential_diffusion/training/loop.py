@@ -144,7 +144,7 @@ class _Run:
             torch.manual_seed(derive_seed(config.seed))
             network = build_network(self.shape, timesteps=self.objective.form.told == "timestep")
         if config.init_from is not None and not existing:
-            warm_start(network, config.init_from)
+            warm_start(network, config.init_from, self.objective.form)
         network = network.to(device, self.dtype)
         if config.gradient_checkpointing:
             network.checkpoint_gradients()

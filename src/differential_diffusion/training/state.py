@@ -16,10 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..core.parametrization import Parametrization
 from ..errors import InputError
 from ..files import write_atomically
 from ..models.checkpoint import load_checkpoint
-from ..models.network import Network
+from ..models.interchange import is_pipeline, read_pipeline
+from ..models.network import Network, UNet2D
 from ..nn import SigmaMapUNet
 from .records import remove_drafts, written
 
@@ -169,10 +171,30 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
                 state[name] = torch.empty_like(parameter).copy_(value)
 
 
-def warm_start(network: Network, source: Path) -> None:
-    """Take over weights; blocks that the source lacks stay as they begin, as identities."""
-    loaded, _ = load_checkpoint(source)
-    alike = type(loaded) is type(network) and loaded.config == network.config
+def warm_start(network: Network, source: Path, form: Parametrization | None = None) -> None:
+    """Take over weights; blocks and classes that the source lacks begin as identities and zeros.
+
+    Args:
+        network: what will be trained, changed in place.
+        source: a checkpoint of ours, or a DDPM or DDIM pipeline of Diffusers.
+        form: what the network will be given and predict; a `UNet2DModel` must have learnt that.
+
+    Raises:
+        InputError: if the source cannot be read, or differs in more than that.
+    """
+    found = read_pipeline(source)[:2] if is_pipeline(source) else load_checkpoint(source)
+    loaded, described = found
+    if isinstance(loaded, UNet2D) and isinstance(network, UNet2D):
+        _check_alike(loaded, network, source)
+        if form is not None:
+            _check_form(described.form, form, source)
+        weights = loaded.state_dict()
+        if loaded.config.classes != network.config.classes:
+            table = network.unet.class_embedding.weight
+            weights["unet.class_embedding.weight"] = torch.zeros_like(table)
+        network.load_state_dict(weights)
+        return
+    alike = False
     if isinstance(loaded, SigmaMapUNet) and isinstance(network, SigmaMapUNet):
         shape, wanted = loaded.config, network.config
         alike = shape.channels == wanted.channels and replace(wanted, blocks=shape.blocks) == shape
@@ -183,6 +205,37 @@ def warm_start(network: Network, source: Path) -> None:
             "only the numbers of blocks may grow"
         )
     network.load_state_dict(loaded.state_dict(), strict=False)
+
+
+_FREE_OPTIONS = {"sample_size", "dropout"}
+
+
+def _check_alike(loaded: UNet2D, network: UNet2D, source: Path) -> None:
+    """That two U-Nets of Diffusers differ in no more than classes that the first lacks."""
+    theirs, ours = dict(loaded.unet.config), dict(network.unet.config)
+    for name in sorted(ours.keys() - _FREE_OPTIONS):
+        one, other = theirs.get(name), ours[name]
+        one, other = (list(v) if isinstance(v, tuple) else v for v in (one, other))
+        begins = name == "num_class_embeds" and one is None
+        if one != other and not name.startswith("_") and not begins:
+            raise InputError(
+                f"init_from '{source}' is a UNet2DModel with {name} {one!r}, and this "
+                f"configuration makes one with {other!r}: set them alike"
+            )
+
+
+def _check_form(learnt: Parametrization, form: Parametrization, source: Path) -> None:
+    """That the weights were trained to predict what they shall."""
+    if replace(learnt, sigma_data=form.sigma_data) != form:
+        raise InputError(
+            f"init_from '{source}' has learnt to predict {_said(learnt)}, and this configuration "
+            f"wants {_said(form)}: choose the objective that it was trained with"
+        )
+
+
+def _said(form: Parametrization) -> str:
+    table = f"{form.timesteps} {form.schedule} timesteps"
+    return f"'{form.prediction}' at {table if form.told == 'timestep' else 'noise levels'}"
 
 
 def prune_checkpoints(output: Path, keep: int, keep_steps: tuple[int, ...]) -> None:
