@@ -19,7 +19,7 @@ from .sources import SUFFIXES, Found, find_pictures
 
 Labels = Literal["none", "folders", "source"]
 
-_UNREADABLE = (
+UNREADABLE = (
     Image.DecompressionBombError,
     EOFError,
     OSError,
@@ -28,6 +28,7 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
 )
+"""What `decode` raises for damaged files."""
 
 
 class NamedImage(NamedTuple):
@@ -98,7 +99,7 @@ def load_images(
         total += 1
         try:
             pixels = decode(found, channels)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             collection.skipped[found.name] = f"unreadable: {error}"
             unreadable += 1
             continue

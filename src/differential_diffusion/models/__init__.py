@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .base import Model
 from .denoiser import DenoiserModel
-from .load import MODELS, load_model
+from .load import MODELS, load_model, prior_network
 from .pipeline import PipelineModel
 
-__all__ = ["MODELS", "DenoiserModel", "Model", "PipelineModel", "load_model"]
+__all__ = ["MODELS", "DenoiserModel", "Model", "PipelineModel", "load_model", "prior_network"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 
 from ..errors import InputError
 from .base import Model
-from .checkpoint import CONFIG_FILE
+from .checkpoint import CONFIG_FILE, CheckpointConfig, load_checkpoint
 from .denoiser import DenoiserModel, from_checkpoint
 from .device import choose_device
 from .diffusers import INDEX_FILE, is_of_diffusers, load_diffusers, wrap_diffusers
+from .network import Network
 
 Loader = Callable[[str, "Path | None", torch.device, str], Model]
 
@@ -28,12 +30,25 @@ def _load_prior(
         raise InputError(f"'prior:{reference}' names nothing: the bundled prior is just 'prior'")
     if config is not None:
         raise InputError("the bundled prior takes no config=: leave it out")
+    with _prior_files() as (weights, described):
+        return from_checkpoint(weights, described, name="prior", device=device, precision=precision)
+
+
+@contextmanager
+def _prior_files() -> Iterator[tuple[Path, Path]]:
+    """The weights of the bundled prior and their description."""
     folder = resources.files("differential_diffusion") / "weights"
     with (
         resources.as_file(folder / "prior.safetensors") as weights,
         resources.as_file(folder / "prior.json") as described,
     ):
-        return from_checkpoint(weights, described, name="prior", device=device, precision=precision)
+        yield weights, described
+
+
+def prior_network() -> tuple[Network, CheckpointConfig]:
+    """The network of the bundled prior, for its inner activations; see `load_checkpoint`."""
+    with _prior_files() as (weights, described):
+        return load_checkpoint(weights, described)
 
 
 def _load_checkpoint(
