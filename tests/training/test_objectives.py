@@ -64,16 +64,22 @@ def test_denoisers_are_those_of_the_adapters() -> None:
             return told(sigma)
 
     per_pixel: dict[str, Any] = {"times": Times(), "per_pixel": True}
+    alpha = (1 + sigma * sigma).rsqrt()
+
+    def over(s: Tensor, seen: Tensor | float = 1.0) -> Any:
+        """The score proper of a network that predicts it times s, and sees x times another."""
+        return lambda x, told: network(seen * x, told) / torch.where(s > 0, s, 1.0)
+
     forms = {name: objective.form for name, objective in OBJECTIVES.items()}
     for form, expected in (
         (forms["ddpm"], precondition.epsilon(network, **per_pixel)),
         (forms["x0"], precondition.x0(network, **per_pixel)),
         (forms["v"], precondition.velocity(network, **per_pixel)),
-        (forms["vp"], precondition.score(network, **per_pixel)),
+        (forms["vp"], precondition.score(over(sigma * alpha), **per_pixel)),
         (forms["edm"], precondition.edm(network)),
         (
             Told(lambda s: s, "score"),
-            precondition.score(network, per_pixel=True),
+            precondition.score(over(sigma, (sigma**2 + 0.25).rsqrt()), per_pixel=True),
         ),
         (
             Told(lambda s: s / (1 + s), "flow", "flow"),
@@ -203,8 +209,8 @@ def test_weights_are_the_published_ones() -> None:
     torch.testing.assert_close(found("v", "min-snr"), most / (snr + 1))
     torch.testing.assert_close(found("edm", "edm"), torch.ones(3).double())
     torch.testing.assert_close(found("x0", "edm"), (sigma**2 + 0.25) / (0.5 * sigma) ** 2)
-    torch.testing.assert_close(found("ve", "noise"), sigma**2)
-    torch.testing.assert_close(found("vp", "noise"), sigma**2 / (1 + sigma**2))
+    for name in ("ve", "vp"):  # s² of the score proper, whose variance is 1/s²
+        torch.testing.assert_close(found(name, "noise"), torch.ones(3).double())
 
 
 def test_predictions_need_their_scaling() -> None:

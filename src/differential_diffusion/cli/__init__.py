@@ -16,6 +16,7 @@ from .generate import fan, generate
 from .map import make
 from .restoration import colorize, deblock, deblur, demosaic, denoise, enhance, restore, upscale
 from .run import edit, inpaint, task
+from .sample import sample
 from .train import train
 
 __all__ = ["app", "main"]
@@ -167,6 +168,14 @@ app.command(
         "diffdiff train run.yaml --set steps=500 --set optimizer.learning_rate=0.0005",
     )
 )(train)
+app.command(
+    epilog=_examples(
+        "diffdiff sample runs/mine/final --count 64 -o grid.png",
+        "diffdiff sample runs/mine/final --label each --guidance 2 --count 1000 -o samples",
+        "diffdiff sample runs/mine/final --from sketch.png --strength 0.7 --count 8 -o ideas.png",
+        "diffdiff sample runs/mine/final --between 3,7 --count 9 --columns 9 -o way.png",
+    )
+)(sample)
 app.command(epilog=_examples("diffdiff doctor", "diffdiff doctor --json"))(doctor)
 
 

@@ -7,11 +7,14 @@ predicts N, from which D = E[x0 | x] follows:
     noise           ε                             x - σ N
     clean           x0                            N
     velocity        α ε - s x0                    α x_t - s N          where α² + s² = 1
-    score           -ε / s                        x + α σ² N
+    score           -ε                            x + σ N              the score of x_t, times s
     flow            ε - x0                        x_t - s N            where α + s = 1
     edm             (x0 - c_skip x) / c_out       c_skip x + c_out N   with its own c_in
 
-A level may be one for a picture or a map of one for each pixel.
+A score is of variance 1/s², so that networks predict it times s (Song and Ermon, "Improved
+Techniques for Training Score-Based Generative Models", 2020, technique 3). Where noise explodes,
+α = 1, the network sees x / sqrt(σ² + σ_data²), of unit variance. A level may be one for a picture
+or a map of one for each pixel.
 """
 
 from __future__ import annotations
@@ -102,24 +105,23 @@ class Parametrization:
                 )
 
     def form(self, sigma: Tensor) -> Form:
-        """The coefficients at a level; those of "score" at σ = 0 are not finite."""
+        """The coefficients at a level."""
         one, none = torch.ones_like(sigma), torch.zeros_like(sigma)
-        alpha = SCALINGS[self.scaling](sigma)
-        s = alpha * sigma
+        alpha, data = SCALINGS[self.scaling](sigma), self.sigma_data
+        s, root = alpha * sigma, (sigma * sigma + data**2).rsqrt()
+        seen = root if self.scaling == "exploding" else alpha
         match self.prediction:
             case "noise":
-                return Form(alpha, one, -sigma, none, one)
+                return Form(seen, one, -sigma, none, one)
             case "clean":
-                return Form(alpha, none, one, one, none)
+                return Form(seen, none, one, one, none)
             case "velocity":
                 return Form(alpha, alpha * alpha, -s, -s, alpha)
             case "score":
-                return Form(alpha, one, s * sigma, none, -1 / s)
+                return Form(seen, one, sigma, none, -one)
             case "flow":
                 return Form(alpha, alpha, -s, -one, one)
             case "edm":
-                data = self.sigma_data
-                root = (sigma * sigma + data**2).rsqrt()
                 skip, out = data**2 * root * root, data * sigma * root
                 return Form(root, skip, out, sigma * root / data, -data * root)
 

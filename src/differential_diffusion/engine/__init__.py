@@ -7,17 +7,23 @@ from .fan import fan_out
 from .regions import RegionalDenoiser, windows_over
 from .result import Result
 from .run import run_plan
+from .samples import Sample, SampleSettings, draw_samples, interpolate, sample_grid
 
 __all__ = [
     "Anomaly",
     "Progress",
     "RegionalDenoiser",
     "Result",
+    "Sample",
+    "SampleSettings",
     "anomaly_map",
+    "draw_samples",
     "execute",
     "execute_batch",
     "fan_out",
+    "interpolate",
     "run_plan",
+    "sample_grid",
     "source_of",
     "windows_over",
 ]

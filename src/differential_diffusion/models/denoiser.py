@@ -47,6 +47,7 @@ class DenoiserModel:
         classes: names of the classes that `given` takes.
         size: height and width of the pictures that it was trained on, in pixels.
         conditioned: the denoiser under conditions, of a model that takes any.
+        numbers, picture_channels: how many numbers, and channels of a picture, it can be told.
     """
 
     name: str
@@ -63,6 +64,8 @@ class DenoiserModel:
     classes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     conditioned: Callable[[Conditions], Denoiser] | None = field(default=None, repr=False)
+    numbers: int = 0
+    picture_channels: int = 0
 
     def given(
         self,
@@ -89,8 +92,23 @@ class DenoiserModel:
                 f"the model '{self.name}' was trained without conditions: leave label, vector, "
                 "picture and guidance_scale out"
             )
+        for name, value, most in (
+            ("vector", vector, self.numbers),
+            ("picture", picture, self.picture_channels),
+        ):
+            if value is None:
+                continue
+            if most == 0:
+                what = "numbers" if name == "vector" else "picture"
+                raise InputError(f"the model '{self.name}' takes no {what}: leave {name} out")
+            found = _batched(value, 2 if name == "vector" else 4).shape[1]
+            if found != most:
+                raise InputError(
+                    f"{name} has {found} entries and the model '{self.name}' takes {most}: give "
+                    "as many"
+                )
         given = Conditions(
-            None if label is None else self._labels(label).to(self.device),
+            None if label is None else torch.tensor(self.label_numbers(label)).to(self.device),
             None if vector is None else _batched(vector, 2).to(self.device),
             None if picture is None else _batched(picture, 4).to(self.device),
         )
@@ -99,8 +117,12 @@ class DenoiserModel:
             told = classifier_free(told, self.conditioned(Conditions()), guidance_scale)
         return self.with_denoiser(told, halo=self.halo if picture is None else None)
 
-    def _labels(self, label: int | str | Sequence[int | str]) -> Tensor:
-        """Numbers of classes, (1,) or (n,)."""
+    def label_numbers(self, label: int | str | Sequence[int | str]) -> list[int]:
+        """Numbers of one class or several.
+
+        Raises:
+            InputError: for a class that the model does not know.
+        """
         if not self.classes:
             raise InputError(f"the model '{self.name}' knows no classes: leave label out")
         names = [label] if isinstance(label, int | str) else list(label)
@@ -114,7 +136,7 @@ class DenoiserModel:
                 hint = f"did you mean '{near[0]}'?" if near else "it knows " + self._shown()
                 raise InputError(f"the model '{self.name}' knows no class {name!r}: {hint}")
             numbers.append(number)
-        return torch.tensor(numbers)
+        return numbers
 
     def _shown(self) -> str:
         some = ", ".join(self.classes[:10])
@@ -275,9 +297,8 @@ def as_model(
 
         return denoiser
 
-    takes = bool(shape.classes)
-    if isinstance(shape, UNetConfig):
-        takes = takes or bool(shape.vector or shape.condition_channels)
+    numbers = shape.vector if isinstance(shape, UNetConfig) else 0
+    told = shape.condition_channels if isinstance(shape, UNetConfig) else 0
     kind = DenoiserModel if described.maps else LiftedModel
     return kind(
         name=name,
@@ -293,7 +314,9 @@ def as_model(
         card=described.card,
         classes=described.classes,
         size=described.size,
-        conditioned=conditioned if takes else None,
+        conditioned=conditioned if shape.classes or numbers or told else None,
+        numbers=numbers,
+        picture_channels=told,
     )
 
 

@@ -70,6 +70,11 @@ class Pictures:
             "condition_channels": picture,
         }
 
+    def describe_skipped(self) -> str:
+        """How many pictures were left out, and why the first was."""
+        name, why = next(iter(self.skipped.items()))
+        return f"pictures left out: {len(self.skipped)}, the first is '{name}' ({why})."
+
     def items(self, length: int, seed: int) -> Items:
         """Training items."""
         config = self.config

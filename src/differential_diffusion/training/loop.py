@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader, Subset
 
 from ..core.noise import derive_seed
 from ..errors import InputError
-from ..files import write_atomically
 from ..models.checkpoint import CheckpointConfig, save_checkpoint
 from ..models.device import bf16_is_fast
 from ..models.network import Network, build_network
@@ -31,8 +30,11 @@ from .config import TrainingConfig, changed_key
 from .feed import Draws, Pictures
 from .guards import denormals_flushed, signals_noted
 from .optimizers import build_optimizers, ema_decay, learning_rate_factor
+from .overfitting import report_overfitting
 from .state import (
+    METRICS_FILE,
     checkpoint_folder,
+    forget_later,
     list_checkpoints,
     load_info,
     load_state,
@@ -103,18 +105,16 @@ def train(
         run = _Run(config, resume, stopping)
         note = on_note if on_note and run.accelerator.is_main_process else lambda text: None
         if run.pictures.skipped:
-            note(_describe_skipped(run.pictures.skipped))
+            note(run.pictures.describe_skipped())
         for progress in run.steps():
             if on_step is not None and run.accelerator.is_main_process:
                 on_step(progress)
         if run.stale:
             note(f"stopped early after step {run.step}: {run.stale}.")
-        return run.finish()
-
-
-def _describe_skipped(skipped: dict[str, str]) -> str:
-    name, why = next(iter(skipped.items()))
-    return f"pictures left out: {len(skipped)}, the first is '{name}' ({why})."
+        final = run.finish()
+        if run.validator is not None:
+            note(run.judge(run.validator))
+        return final
 
 
 class _Run:
@@ -156,7 +156,8 @@ class _Run:
         self.best, self.waited, self.stale = math.inf, 0, ""
         if existing:
             self._resume(existing[-1], optimizers)
-        self._forget_later_metrics()
+        if self.accelerator.is_main_process:
+            forget_later(config.output / METRICS_FILE, self.step)
         self.network = self.accelerator.prepare(network)
         self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
         self.forward = torch.compile(self.network) if config.compile else self.network
@@ -215,15 +216,6 @@ class _Run:
         load_state(folder, self.bare, self.ema.module, optimizers)
         self.step, self.seconds = int(info["step"]), float(info["seconds"])
         self.best, self.waited = info.get("best", math.inf), info.get("waited", 0)
-
-    def _forget_later_metrics(self) -> None:
-        """Drop the metrics of steps that are about to be run again."""
-        path = self.config.output / "metrics.jsonl"
-        if path.is_file() and self.accelerator.is_main_process:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]
-            kept = [line for line in whole if json.loads(line)["step"] <= self.step]
-            write_atomically(path, "".join(kept).encode())
 
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, _count: Any) -> None:
@@ -339,7 +331,7 @@ class _Run:
             metrics = self.validator.measure(self.averaged, self.autocast)
             progress.metrics = metrics
             record = {"step": self.step, "loss": progress.loss, "seconds": self.seconds, **metrics}
-            with open(self.config.output / "metrics.jsonl", "a", encoding="utf-8") as file:
+            with open(self.config.output / METRICS_FILE, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             picture = self.config.output / "samples" / f"step-{self.step:08d}.png"
             self.validator.draw(self.averaged, model, picture, self.autocast)
@@ -396,3 +388,11 @@ class _Run:
                 self.trackers.close()
         self.accelerator.wait_for_everyone()
         return final
+
+    def judge(self, validator: Validator) -> str:
+        """Whether the model over-fits, in a sentence; see `report_overfitting`."""
+        model, output = self.checkpoint_config(), self.config.output
+        found = report_overfitting(
+            validator, self.averaged, model, output, step=self.step, bf16=self.autocast
+        )
+        return f"{found.sentence()}."

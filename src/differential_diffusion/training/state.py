@@ -17,11 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..files import write_atomically
 from ..models.checkpoint import load_checkpoint
 from ..models.network import Network
 from ..nn import SigmaMapUNet
 
 STATE_FILE, INFO_FILE = "training_state.safetensors", "training_state.json"
+METRICS_FILE = "metrics.jsonl"
 _PREFIX = "step-"
 _UNFIT = "the checkpoint '{}' does not fit this run ({}): remove it or choose another output folder"
 
@@ -138,6 +140,15 @@ def warm_start(network: Network, source: Path) -> None:
             "only the numbers of blocks may grow"
         )
     network.load_state_dict(loaded.state_dict(), strict=False)
+
+
+def forget_later(path: Path, step: int) -> None:
+    """Drop the metrics of steps that are about to be run again, and of lines cut short."""
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+        write_atomically(path, "".join(kept).encode())
 
 
 def prune_checkpoints(output: Path, keep: int, keep_steps: tuple[int, ...]) -> None:

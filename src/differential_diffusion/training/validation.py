@@ -142,22 +142,48 @@ class Validator:
             fresh = PositionalNoise([_SEED - 1 - index], *x0.shape[1:])
             filled, generated = (model.run(plan, fresh) for plan in plans)
             strip = [x0, noisy, denoised, x0 * (1 - hole), filled, generated]
-            rows.append([_shown(t[0], side) for t in strip])
+            rows.append([shown(t[0], side) for t in strip])
         return torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2)
 
     def _samples(self, model: DenoiserModel, described: CheckpointConfig) -> Tensor:
         """Eight samples, or eight of each of the first ten classes in a row, (3,H,W)."""
         side = self.config.data.patch_size
-        blank = torch.zeros(1, model.channels, side, side)
         labels: Sequence[int | None] = range(min(10, len(described.classes))) or [None]
-        rows = []
-        for label in labels:
-            told = model if label is None else model.given(label=label)
-            seeds = tuple(range(8))
-            plan = Plan(blank, torch.ones(1, 1, 1, 1), seeds=seeds, steps=self._steps)
-            drawn = told.run(plan, PositionalNoise(seeds, *blank.shape[1:]))
-            rows.append(torch.cat([_shown(one, side) for one in drawn], dim=-1))
-        return torch.cat(rows, dim=-2)
+        rows = [self._drawn(model, label, range(8)) for label in labels]
+        return torch.cat(
+            [torch.cat([shown(one, side) for one in row], dim=-1) for row in rows], dim=-2
+        )
+
+    def _drawn(self, model: DenoiserModel, label: int | None, seeds: Sequence[int]) -> Tensor:
+        """Samples of a class, (n,C,H,W)."""
+        side = self.config.data.patch_size
+        blank = torch.zeros(1, model.channels, side, side)
+        told = model if label is None else model.given(label=label)
+        plan = Plan(blank, torch.ones(1, 1, 1, 1), seeds=tuple(seeds), steps=self._steps)
+        return told.run(plan, PositionalNoise(plan.seeds, *blank.shape[1:]))
+
+    def samples(
+        self, network: Network, described: CheckpointConfig, count: int, bf16: bool = False
+    ) -> Tensor:
+        """Samples of all classes in turn, (count,C,H,W)."""
+        model = as_model(network, described, name="trained", bf16=bf16)
+        kinds: Sequence[int | None] = range(len(described.classes)) or [None]
+        kinds = kinds[:count]
+        drawn = [self._drawn(model, k, range(i, count, len(kinds))) for i, k in enumerate(kinds)]
+        return torch.cat(drawn)
+
+    @property
+    def whole_pictures(self) -> bool:
+        """Whether the squares that are learnt are whole pictures, or nearly."""
+        side = self.config.data.patch_size
+        small = all(max(image.pixels.shape[:2]) <= 2 * side for image in self.pictures.training)
+        return self.config.data.cut == "fit" or small
+
+    def squares(self, side: str) -> Tensor:
+        """The squares of all training pictures, or of the held-out ones, (n,C,H,W)."""
+        images = self.pictures.training if side == "training" else self.pictures.held_out
+        items = self.pictures.plain_items(images, len(images))
+        return torch.stack([items[index]["x0"] for index in range(len(items))])
 
     @property
     def _steps(self) -> int:
@@ -191,7 +217,7 @@ def _centre(image: NamedImage, side: int) -> Tensor:
     return to_tensor(image.pixels[top : top + side, left : left + side])[None]
 
 
-def _shown(picture: Tensor, side: int) -> Tensor:
+def shown(picture: Tensor, side: int) -> Tensor:
     """A picture (C,h,w) of any number of channels in colour on a white canvas, (3,side,side)."""
     picture = picture[:3] if len(picture) >= 3 else picture[:1].expand(3, -1, -1)
     h, w = picture.shape[-2:]
