@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -67,7 +66,9 @@ def load(reference: str, device: torch.device) -> tuple[Callable[[Tensor], Tenso
     held = {k: v for k, v in model.state_dict().items() if k not in told["missing_keys"]}
     model = model.float().eval().requires_grad_(False).to(device)
     described = json.dumps(processor.to_dict(), sort_keys=True, default=str)
-    return _Seen(reference, model, processor, pooled), f"{pooled} {weights_digest(held)} {described}"
+    return _Seen(
+        reference, model, processor, pooled
+    ), f"{pooled} {weights_digest(held)} {described}"
 
 
 class _Seen:
