@@ -160,6 +160,7 @@ def evaluate(
     Fréchet and kernel distance, precision, recall, density and coverage, by the features that each
     extractor finds. Figures compare only where their protocols, which are told with them, agree.
     """
+    from ..evaluation.compare import load_results, save_results
     from ..evaluation.curves import run_metrics
 
     samples, reference = _sources(sources, model, run)

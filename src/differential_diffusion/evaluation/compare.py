@@ -32,6 +32,7 @@ __all__ = [
 
 FORMAT = "differential-diffusion-evaluation/1"
 SUBSET, SUBSETS, NEIGHBOURS = 1000, 100, 5
+"""Of the kernel distance, and of precision and recall; of small sets, subsets are halves."""
 PAIRS = 8
 """Samples that are shown beside what lies nearest to them."""
 
@@ -232,10 +233,17 @@ def _figures(
     samples: FeatureSet, reference: FeatureSet, extractor: Extractor, seed: int
 ) -> Figures:
     name = extractor.name
+    if min(len(samples), len(reference)) < 2:
+        raise InputError(
+            f"there are {len(samples)} samples and {len(reference)} reference pictures: give two "
+            "of each at least"
+        )
     for each in (samples, reference):
         if each.made.get(name) != (extractor.hash, extractor.resize):
             raise InputError(f"the features of '{each.source}' were not found by {name}: find them")
     made, real = samples.features[name], reference.features[name]
+    # Subsets of all there is would be one and the same, and tell nothing of the error.
+    subset = min(SUBSET, max(2, min(len(real), len(made)) // 2))
     protocol = Protocol(
         name,
         extractor.hash,
@@ -244,13 +252,13 @@ def _figures(
         len(reference),
         reference.digest,
         samples.channels,
-        SUBSET,
+        subset,
         SUBSETS,
         NEIGHBOURS,
         seed,
         package_version(),
     )
-    kernel = kernel_distance(real, made, subset=SUBSET, subsets=SUBSETS, seed=seed)
+    kernel = kernel_distance(real, made, subset=subset, subsets=SUBSETS, seed=seed)
     enough = min(len(real), len(made)) > NEIGHBOURS
     near = asdict(neighbours(real, made, NEIGHBOURS)) if enough else {}
     return Figures(
