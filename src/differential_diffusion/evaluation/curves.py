@@ -129,7 +129,11 @@ def training_curve(
                 on_progress=tell,
                 settings=told,
             )
-            made.settings.update(training_step=checkpoint.step, training_seconds=checkpoint.seconds)
+            made.settings.update(
+                run=str(run),
+                training_step=checkpoint.step,
+                training_seconds=checkpoint.seconds,
+            )
             yield made
 
 

@@ -24,6 +24,7 @@ __all__ = ["report_page"]
 _TILE, _GAP = 96, 4
 _LISTED = 20  # files that could not be read, of each set
 _WORST = 10  # pairs that are listed
+_STORED = "The reference came as a file of features, which holds no pictures."
 
 
 def report_page(
@@ -70,9 +71,9 @@ def report_page(
 def _what(results: Sequence[Evaluation]) -> str:
     if len(results) == 1:
         return results[0].samples
-    runs = {each.settings.get("training_step") for each in results}
-    kind = "checkpoints" if len(runs) > 1 else "settings"
-    return f"{len(results)} {kind} of {results[-1].settings.get('model', results[-1].samples)}"
+    last = results[-1].settings
+    whose = last.get("run") or last.get("model") or results[-1].samples
+    return f"{len(results)} settings or checkpoints of {whose}"
 
 
 def _section(heading: str, body: str) -> str:
@@ -104,7 +105,7 @@ def _tables(results: Sequence[Evaluation]) -> str:
         for each in results:
             found = each.of(name)
             if found is not None:
-                rows.append([str(each.settings.get(key, "")) for key in told] + _cells(found))
+                rows.append([_shown(each.settings.get(key, "")) for key in told] + _cells(found))
         first = next(f for each in results if (f := each.of(name)))
         head = [_heading(key) for key in told] + [
             first.names[0], first.names[1], "±", "precision", "recall", "density", "coverage",
@@ -125,14 +126,14 @@ def _cells(found: Figures) -> list[str]:
 
 def _told(results: Sequence[Evaluation]) -> list[str]:
     """Settings in which the results differ."""
-    keys = ["training_step", "solver", "steps", "seconds"]
+    keys = ["training_step", "training_seconds", "solver", "steps", "seconds"]
     return [
         key for key in keys if len(results) > 1 and any(key in each.settings for each in results)
     ]
 
 
 def _heading(key: str) -> str:
-    return key.replace("_", " ")
+    return "seconds to draw" if key == "seconds" else key.replace("_", " ")
 
 
 def _extractors(results: Sequence[Evaluation]) -> list[str]:
@@ -226,9 +227,11 @@ def _pairs(result: Evaluation) -> str:
 
 def _grids(result: Evaluation) -> str:
     shown = (("Samples", result.gallery.samples), ("Reference", result.gallery.reference))
-    return _columns(
+    body = _columns(
         [f"<h3>{name}</h3>{_picture(grid(some), name)}" for name, some in shown if some]
     )
+    missing = result.gallery.samples and not result.gallery.reference
+    return body + (f"<p>{_STORED}</p>" if missing else "")
 
 
 def _nearest(result: Evaluation) -> str:
@@ -243,26 +246,26 @@ def _nearest(result: Evaluation) -> str:
                 + "<p>Samples above, and below each the reference picture whose features lie "
                 f"nearest; the least distance is {number(nearest)}.</p>"
             )
-    if result.gallery.nearest and not parts:
-        return "<p>The reference came as a file of features, which holds no pictures.</p>"
     return _columns(parts)
 
 
 def _protocols(results: Sequence[Evaluation]) -> str:
+    """The protocols, one column for each extractor, and what all the samples were drawn with."""
+    names = _extractors(results)
+    held = [[f.protocol.as_dict() for each in results if (f := each.of(name))] for name in names]
     rows = []
-    for name in _extractors(results):
-        protocols = [f.protocol for each in results if (f := each.of(name))]
-        first = protocols[0].as_dict()
-        same = all(p == protocols[0] for p in protocols)
-        rows += [[_heading(key), _shown(value)] for key, value in first.items()]
-        if not same:
-            rows.append(["", "of the first result; the others' differ"])
+    for key in held[0][0] if held else ():
+        told = [list(dict.fromkeys(_shown(one[key]) for one in each)) for each in held]
+        rows.append([_heading(key), *(", ".join(values) for values in told)])
+    body = _table(rows[0], rows[1:], len(rows[0])) if rows else ""
     settings = {k: v for k, v in results[-1].settings.items() if k not in _told(results)}
-    rows += [[_heading(key), _shown(value)] for key, value in settings.items()]
-    return _table(["", ""], rows, 2) if rows else ""
+    drawn = [[_heading(key), _shown(value)] for key, value in settings.items() if value is not None]
+    return body + (_table(["samples", "drawn with"], drawn, 2) if drawn else "")
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value)
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
