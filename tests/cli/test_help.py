@@ -17,7 +17,8 @@ from differential_diffusion.tasks import TASKS, Task
 
 COMMANDS = (
     "edit", "inpaint", "denoise", "restore", "upscale", "demosaic", "deblur", "deblock", "enhance",
-    "colorize", "generate", "fan", "task", "map", "adherence", "evaluate", "train", "sample", "doctor",
+    "colorize", "generate", "fan", "task", "map", "adherence", "evaluate", "train", "sample",
+    "doctor",
 )  # fmt: skip
 
 

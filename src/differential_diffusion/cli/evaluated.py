@@ -256,9 +256,8 @@ def compare_with(
     for result in results:
         found = other[0] if len(results) == len(other) == 1 else points.get(_point(result))
         if found is None:
-            raise InputError(
-                f"'{path}' holds no result of {_point(result)}: evaluate that as well."
-            )
+            what = _point(result) or "samples that were not drawn for it"
+            raise InputError(f"'{path}' holds no result of {what}: evaluate that as well.")
         for mine, theirs in against(result, found):
             record = {"compared": path, "extractor": mine.protocol.extractor, **result.settings}
             record |= {"frechet": mine.frechet, "frechet_there": theirs.frechet}
@@ -271,5 +270,5 @@ def compare_with(
 
 
 def _point(result: Evaluation) -> str:
-    words = [f"{word} {result.settings.get(key)}" for key, word in _POINT.items()]
-    return ", ".join(words)
+    told = result.settings
+    return ", ".join(f"{word} {told[key]}" for key, word in _POINT.items() if key in told)

@@ -109,14 +109,14 @@ class _Seen:
 
 def _source(reference: str) -> str:
     folder = Path(reference).expanduser()
-    if folder.is_dir():
+    if reference and folder.is_dir():
         if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
             raise InputError(
                 f"the folder '{reference}' holds no config.json and safetensors weights: name one "
                 "that save_pretrained wrote"
             )
         return str(folder.resolve())
-    if folder.exists() or not _HUB_ID.fullmatch(reference):
+    if not reference or folder.exists() or not _HUB_ID.fullmatch(reference):
         raise InputError(
             f"'transformers:{reference}' names no model: put a folder that save_pretrained wrote "
             "after the colon, or an id on the hub such as facebook/dinov2-small"

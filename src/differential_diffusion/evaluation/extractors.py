@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Extractor:
     """Finds features in pictures.
 
     Attributes:
-        name: what it was asked for as.
+        name: what it was asked for as, less the places of files.
         hash: of its definition and weights, 16 hexadecimal digits.
         features: pictures (B,C,H,W) in [-1,1] to (B,D), on the CPU or the device of its weights.
         size: side that the middle square of each picture is brought to before; None for pictures as
@@ -193,7 +194,7 @@ def _inception(name: str, rest: str, device: torch.device) -> Extractor:
 
     features, weights = load(rest, device)
     return Extractor(
-        name,
+        "inception",
         digest("inception/1", weights),
         lambda x: features(_bytes(_coloured(x, name))),
         rule="bilinear to 299x299, as in TensorFlow 1",
@@ -206,8 +207,9 @@ def _transformers(name: str, rest: str, device: torch.device) -> Extractor:
     from ._transformers import load
 
     features, described = load(rest, device)
+    folder = Path(rest).expanduser()
     return Extractor(
-        name,
+        f"transformers:{folder.resolve().name if folder.is_dir() else rest}",
         digest("transformers/1", described),
         lambda x: features(_bytes(_coloured(x, name))),
         rule="by the model's own processor",

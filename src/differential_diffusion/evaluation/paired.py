@@ -29,7 +29,7 @@ class Pair:
     Attributes:
         name: of the sample.
         psnr: in dB, over the full range of the pixels; infinite for equal pictures.
-        ssim: at most 1, see `core.ssim`.
+        ssim: at most 1, see `core.ssim`, of pixels in [0,1].
         lpips: at least 0, if it was asked for.
     """
 
@@ -141,9 +141,10 @@ def _pair(image: NamedImage, other: NamedImage, lpips: Measure | None) -> Pair:
             f"the sample '{image.name}' is {sizes[0]} pixels and its reference '{other.name}' "
             f"{sizes[1]}: bring them to one size"
         )
-    a, b = a.double(), b.double()
-    seen = None if lpips is None else float(lpips(a.float(), b.float()))
-    return Pair(image.name, float(psnr(a, b)), float(ssim(a, b)), seen)
+    seen = None if lpips is None else float(lpips(a, b))
+    # Means take part in SSIM, so that the range must begin at 0.
+    a, b = ((each.double() + 1) / 2 for each in (a, b))
+    return Pair(image.name, float(psnr(a, b, 1.0)), float(ssim(a, b, 1.0)), seen)
 
 
 def _by_key(pictures: Any, source: str) -> dict[str, NamedImage]:

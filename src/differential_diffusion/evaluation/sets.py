@@ -233,9 +233,10 @@ def stored_extractors(path: Path) -> list[str]:
 
 def square(pixels: Pixels, side: int) -> Pixels:
     """The middle square at `side` pixels, (side,side,C) float32 in [0,1]."""
-    whole = fitted(unit(pixels), side).clip(0, 1)
-    top, left = (whole.shape[0] - side) // 2, (whole.shape[1] - side) // 2
-    return np.asarray(whole[top : top + side, left : left + side])
+    least = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - least) // 2, (pixels.shape[1] - least) // 2
+    middle = unit(pixels[top : top + least, left : left + least])
+    return np.asarray(fitted(middle, side).clip(0, 1))
 
 
 class _Batches:
