@@ -180,6 +180,7 @@ def test_broken_pictures_are_told(run: Command, sets: Path) -> None:
         ("made real -e inception", "differential-diffusion[fidelity]"),
         ("made real -e pixels -e pixels", "name one of each"),
         ("made real --count 13", "count is 13 and 'made' holds 12 pictures"),
+        ("made real --paired --count 3", "--count and --size are for sets"),
         ("made real --paired --lpips", "differential-diffusion[evaluation]"),
         ("made real --paired --save-reference r.safetensors", "name what finds them"),
         ("made real -o r.txt", "--output 'r.txt' does not end in .json"),

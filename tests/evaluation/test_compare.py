@@ -364,7 +364,7 @@ def test_features_return_from_their_file(stored: tuple[FeatureSet, Path], tmp_pa
     again = load_features(path, [PIXELS])
     assert (again.names, again.digest, again.source) == (made.names, made.digest, made.source)
     np.testing.assert_array_equal(again.features[PIXELS.name], made.features[PIXELS.name])
-    assert (again.stored, again.shown) == (True, ())
+    assert (made.readable, again.readable, again.shown) == (True, False, ())
     assert stored_extractors(path) == [PIXELS.name]
     samples = collect(write(tmp_path / "b", pictures(12, 3)), [PIXELS])
     assert compare_sets(samples, again, [PIXELS]) == compare_sets(samples, made, [PIXELS])
@@ -443,6 +443,15 @@ def test_nearest_pictures_are_found_and_read_anew(tmp_path: Path) -> None:
         assert distance == pytest.approx(exact, abs=1e-4)
     assert shown.samples == samples.shown
     assert len(shown.reference) == SHOWN
+
+
+def test_neighbours_among_pictures_without_a_source_are_those_held() -> None:
+    images = [NamedImage(f"{k}.png", one) for k, one in enumerate(pictures(2 * SHOWN))]
+    reference = collect(images, [PIXELS])
+    shown = compare_sets(reference, reference, [PIXELS], gallery=True).gallery
+    assert {one.name for one, *_ in shown.nearest[PIXELS.name]} <= {
+        image.name for image in reference.shown
+    }
 
 
 def test_float_and_16_bit_pictures_have_their_range(tmp_path: Path) -> None:

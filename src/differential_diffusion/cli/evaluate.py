@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,8 +77,14 @@ def evaluate(
         ),
     ] = None,
     channels: Annotated[
-        int, typer.Option(help="3 for colour, 1 for grey.", rich_help_panel=_WHAT)
+        int,
+        typer.Option(
+            help="3 for colour, 1 for grey, or as many as the files have.", rich_help_panel=_WHAT
+        ),
     ] = 3,
+    split: Annotated[
+        str, typer.Option(help="Of a set of Hugging Face that has several.", rich_help_panel=_WHAT)
+    ] = "train",
     model: Annotated[
         str | None,
         typer.Option(
@@ -165,7 +172,7 @@ def evaluate(
 
     samples, reference = _sources(sources, model, run)
     drawn = {"steps": steps, "solvers": solvers, "label": label, "guidance": guidance}
-    _check(samples, drawn, paired, lpips, extractor)
+    _check(samples, drawn, paired, lpips, extractor, (count, size))
     inputs = [Path(each) for each in (samples, reference, compare) if each is not None]
     places = _places(
         {"--output": output, "--report": report, "--save-reference": save_reference}, inputs, force
@@ -175,9 +182,9 @@ def evaluate(
     if save_reference is not None and not names:
         raise InputError("--save-reference keeps features: name what finds them with --extractor.")
     options = Options(
-        samples, reference, model, run, names, paired, lpips, count, size, channels, seed, device,
-        _whole("--steps", steps), _words("--solvers", solvers), label, guidance, batch_size,
-        report is not None,
+        samples, reference, model, run, names, paired, lpips, count, size, channels, split, seed,
+        device, _whole("--steps", steps), _words("--solvers", solvers), label, guidance,
+        batch_size, report is not None,
     )  # fmt: skip
     say = Reporter(json_lines=json, quiet=quiet)
     results: list[Evaluation] = []
@@ -221,11 +228,17 @@ def _check(
     paired: bool,
     lpips: bool,
     extractor: list[str] | None,
+    of_sets: Sequence[object],
 ) -> None:
     """Refuse options that would do nothing."""
     for name, value in drawn.items() if samples is not None else ():
         if value != _DRAWN[name]:
             raise InputError(f"--{name} says how to draw samples: give --model or --run as well.")
+    if paired and not extractor and any(value is not None for value in of_sets):
+        raise InputError(
+            "--count and --size are for sets, and pairs are compared as they are: leave them out, "
+            "or name an --extractor as well."
+        )
     if lpips and not paired:
         raise InputError("--lpips measures pairs: give --paired as well.")
     if paired and samples is None:

@@ -32,6 +32,7 @@ class Options:
     count: int | None
     size: int | None
     channels: int
+    split: str
     seed: int
     device: str | None
     steps: list[int]
@@ -104,6 +105,7 @@ def _reference(
         count=options.count,
         size=options.size,
         channels=options.channels,
+        split=options.split,
         batch_size=options.batch_size,
         on_progress=tell("reference"),
     )
@@ -124,6 +126,7 @@ def _of_samples(
         count=options.count,
         size=options.size,
         channels=options.channels,
+        split=options.split,
         batch_size=options.batch_size,
         on_progress=tell("samples"),
     )
@@ -145,6 +148,7 @@ def _paired(made: Evaluation, options: Options, tell: Callable[[str], Any]) -> E
         _source(options.samples or ""),
         _source(options.reference),
         channels=options.channels,
+        split=options.split,
         lpips=lpips_distance() if options.lpips else None,
         skipped_samples=lost[0],
         skipped_reference=lost[1],

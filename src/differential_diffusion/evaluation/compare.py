@@ -302,9 +302,9 @@ def _gallery(
 
 
 def _named(reference: FeatureSet, names: set[str]) -> dict[str, NamedImage]:
-    """Pictures of a reference by name; none of one that came as a file of features."""
+    """Pictures of a reference by name; only those that are held if its source is gone."""
     held = {image.name: image for image in reference.shown if image.name in names}
-    if reference.stored or set(held) == names:
+    if not reference.readable or set(held) == names:
         return held
-    pictures = stream(reference.source, channels=reference.channels)
+    pictures = stream(reference.source, channels=reference.channels, split=reference.split)
     return held | {image.name: image for image in pictures if image.name in names}

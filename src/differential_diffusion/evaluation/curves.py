@@ -69,14 +69,15 @@ def quality_curve(
         steps, solvers: each with each.
         count: samples of every point.
         seed: of the samples, and of the subsets of the kernel distance.
-        gallery: whether to gather pictures for a report.
+        gallery: whether to gather pictures for a report, of the last point.
         on_point: called with what a point is called; gives what is called with its progress.
         settings: further ones of `engine.draw_samples`.
 
     Raises:
         InputError: as `engine.draw_samples`, `collect` and `compare_sets`.
     """
-    for told in _points(steps, solvers, settings):
+    points = _points(steps, solvers, settings)
+    for told in points:
         tell = None if on_point is None else on_point(f"{told['solver']}, {told['steps']} steps")
         yield draw_and_compare(
             model,
@@ -84,7 +85,7 @@ def quality_curve(
             extractors,
             count=count,
             seed=seed,
-            gallery=gallery,
+            gallery=gallery and told is points[-1],
             on_progress=tell,
             settings=told,
         )
@@ -115,9 +116,11 @@ def training_curve(
     Raises:
         InputError: as `quality_curve`, and for a folder without checkpoints.
     """
-    for checkpoint in run_checkpoints(run):
+    points, checkpoints = _points(steps, solvers, settings), run_checkpoints(run)
+    for checkpoint in checkpoints:
         model = load_model(checkpoint.folder, device=device)
-        for told in _points(steps, solvers, settings):
+        for told in points:
+            last = checkpoint is checkpoints[-1] and told is points[-1]
             tell = None if on_point is None else on_point(f"training step {checkpoint.step}")
             made = draw_and_compare(
                 model,
@@ -125,7 +128,7 @@ def training_curve(
                 extractors,
                 count=count,
                 seed=seed,
-                gallery=gallery,
+                gallery=gallery and last,
                 on_progress=tell,
                 settings=told,
             )
@@ -139,10 +142,8 @@ def training_curve(
 
 def _points(
     steps: Sequence[int], solvers: Sequence[str], settings: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    for solver in solvers:
-        for number in steps:
-            yield settings | {"solver": solver, "steps": number}
+) -> list[dict[str, Any]]:
+    return [settings | {"solver": solver, "steps": n} for solver in solvers for n in steps]
 
 
 def draw_and_compare(

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -89,6 +90,7 @@ def compare_pairs(
     reference: str | Path,
     *,
     channels: int = 3,
+    split: str = "train",
     lpips: Measure | None = None,
     skipped_samples: dict[str, str] | None = None,
     skipped_reference: dict[str, str] | None = None,
@@ -100,7 +102,7 @@ def compare_pairs(
 
     Args:
         samples, reference: sources as in `data.sources.find_pictures`.
-        channels: see `data.images.load_images`.
+        channels, split: see `data.images.load_images`.
         lpips: such as `lpips_distance()` gives; by default LPIPS is left out.
         skipped_samples, skipped_reference: receive the files that cannot be read, and why.
         on_progress: called with how many samples are done.
@@ -109,11 +111,12 @@ def compare_pairs(
         InputError: a sample without a reference, two of one name, pictures of different sizes or
             smaller than 11 pixels a side, or no samples.
     """
-    held = _by_key(stream(reference, channels=channels, skipped=skipped_reference), str(reference))
+    read = partial(stream, channels=channels, split=split)
+    held = _by_key(read(reference, skipped=skipped_reference), str(reference))
     lost = {_key(name) for name in skipped_reference or ()}
     pairs: list[Pair] = []
     met: set[str] = set()
-    for image in stream(samples, channels=channels, skipped=skipped_samples):
+    for image in read(samples, skipped=skipped_samples):
         key = _key(image.name)
         if key in lost:
             continue

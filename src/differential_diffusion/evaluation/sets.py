@@ -49,7 +49,8 @@ class FeatureSet:
         made: hash and resizing rule, by name of the extractor.
         skipped: files that could not be read, and why.
         shown: some of the pictures, those with the smallest hashes of their names.
-        stored: whether it comes from a file of features.
+        split: of a source that has several.
+        readable: whether the pictures can be read from the source again.
     """
 
     source: str
@@ -61,7 +62,8 @@ class FeatureSet:
     made: dict[str, tuple[str, str]]
     skipped: dict[str, str] = field(default_factory=dict)
     shown: tuple[NamedImage, ...] = ()
-    stored: bool = False
+    split: str = "train"
+    readable: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -133,6 +135,7 @@ def collect(
     if len(set(names)) < len(names) or not names:
         raise InputError(f"the extractors are {', '.join(names) or 'none'}: name one of each")
     skipped: dict[str, str] = {}
+    readable = isinstance(pictures, str | Path)
     if isinstance(pictures, str | Path):
         name = str(pictures)
         pictures = stream(pictures, count=count, channels=channels, split=split, skipped=skipped)
@@ -143,7 +146,7 @@ def collect(
     for image in pictures:
         if image.pixels.shape[2] != channels:
             raise InputError(
-                f"'{image.name}' has {image.pixels.shape[2]} channels, not {channels}: state them"
+                f"'{image.name}' has {image.pixels.shape[2]} channels, not {channels}: set channels"
             )
         for batch in batches:
             batch.add(image.pixels)
@@ -163,6 +166,8 @@ def collect(
         {each.name: (each.hash, each.resize) for each in extractors},
         skipped,
         tuple(image for *_, image in sorted(shown, key=lambda entry: -entry[0])),
+        split,
+        readable,
     )
 
 
@@ -324,7 +329,7 @@ def _read(path: Path) -> tuple[FeatureSet, str]:
         made = {name: (str(has), str(rule)) for name, (has, rule) in raw["made"].items()}
         result = FeatureSet(
             str(raw["source"]), tuple(raw["names"]), str(raw["digest"]), int(raw["channels"]),
-            raw["size"], features, made, dict(raw["skipped"]), stored=True,
+            raw["size"], features, made, dict(raw["skipped"]),
         )  # fmt: skip
         shapes = {rows.shape[:-1] for rows in features.values()}
         if set(features) != set(made) or shapes != {(len(result),)}:
