@@ -140,21 +140,8 @@ def collect(
         name = str(pictures)
         pictures = stream(pictures, count=count, channels=channels, split=split, skipped=skipped)
     batches = [_Batches(extractor, batch_size, size) for extractor in extractors]
-    seen: list[str] = []
-    digests: list[str] = []
-    shown: list[tuple[int, int, NamedImage]] = []
-    for image in pictures:
-        if image.pixels.shape[2] != channels:
-            raise InputError(
-                f"'{image.name}' has {image.pixels.shape[2]} channels, not {channels}: set channels"
-            )
-        for batch in batches:
-            batch.add(image.pixels)
-        seen.append(image.name)
-        digests.append(_digest(image))
-        _show(shown, image, len(seen))
-        if on_progress is not None:
-            on_progress(len(seen), count)
+    tell = None if on_progress is None else lambda done: on_progress(done, count)
+    seen, digests, shown = _pass(pictures, batches, channels, tell)
     _check_readable(name, len(seen), skipped, max_skipped)
     return FeatureSet(
         name,
@@ -165,7 +152,7 @@ def collect(
         {batch.extractor.name: batch.finish() for batch in batches},
         {each.name: (each.hash, each.resize) for each in extractors},
         skipped,
-        tuple(image for *_, image in sorted(shown, key=lambda entry: -entry[0])),
+        shown,
         split,
         readable,
     )
@@ -276,6 +263,31 @@ class _Batches:
         if self.waiting:
             self.found.append(self.extractor(torch.stack(self.waiting)))
             self.waiting = []
+
+
+def _pass(
+    pictures: Iterable[NamedImage],
+    batches: Sequence[_Batches],
+    channels: int,
+    tell: Callable[[int], None] | None,
+) -> tuple[list[str], list[str], tuple[NamedImage, ...]]:
+    """Give the pictures to the extractors; their names, their digests, and some to be shown."""
+    seen: list[str] = []
+    digests: list[str] = []
+    shown: list[tuple[int, int, NamedImage]] = []
+    for image in pictures:
+        if image.pixels.shape[2] != channels:
+            raise InputError(
+                f"'{image.name}' has {image.pixels.shape[2]} channels, not {channels}: set channels"
+            )
+        for batch in batches:
+            batch.add(image.pixels)
+        seen.append(image.name)
+        digests.append(_digest(image))
+        _show(shown, image, len(seen))
+        if tell is not None:
+            tell(len(seen))
+    return seen, digests, tuple(image for *_, image in sorted(shown, key=lambda e: -e[0]))
 
 
 def _chosen(source: str | Path, count: int, split: str) -> set[str]:
