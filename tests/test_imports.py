@@ -47,6 +47,7 @@ TOP = {
     "api",
     "cli",
     "facade",
+    "teaching",
 }  # these sit above all layers; "" is the package's __init__
 
 # Packages whose conventions stop at one part (and at the command line, which may report on them).

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .facade import DifferentialDiffusionModel, differential_diffusion_process
     from .maps import StrengthMap
     from .models import load_model
+    from .teaching import DiffusionModel, forward_diffusion, noise_schedule
 
 __version__ = "0.1.0"
 """Version of the package, as in its distribution's metadata."""
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Anomaly",
     "DifferentialDiffusionModel",
+    "DiffusionModel",
     "InputError",
     "MissingExtraError",
     "Result",
@@ -60,10 +62,12 @@ __all__ = [
     "edit_batch",
     "enhance",
     "fan",
+    "forward_diffusion",
     "generate",
     "inpaint",
     "load_model",
     "maps",
+    "noise_schedule",
     "restore",
     "upscale",
 ]
@@ -89,6 +93,9 @@ _HOME = {
     "upscale": ".api",
     "StrengthMap": ".maps",
     "load_model": ".models",
+    "DiffusionModel": ".teaching",
+    "forward_diffusion": ".teaching",
+    "noise_schedule": ".teaching",
 }
 
 

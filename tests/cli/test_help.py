@@ -18,7 +18,7 @@ from differential_diffusion.tasks import TASKS, Task
 COMMANDS = (
     "edit", "inpaint", "denoise", "restore", "upscale", "demosaic", "deblur", "deblock", "enhance",
     "colorize", "generate", "fan", "task", "map", "adherence", "evaluate", "train", "sample",
-    "doctor",
+    "augment", "doctor",
 )  # fmt: skip
 
 

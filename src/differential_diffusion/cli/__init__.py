@@ -10,6 +10,7 @@ import typer
 
 from .. import __version__
 from .adherence import adherence
+from .augment import augment
 from .doctor import doctor
 from .errors import Commands
 from .evaluate import evaluate
@@ -187,6 +188,12 @@ app.command(
         "diffdiff sample runs/mine/final --between 3,7 --count 9 --columns 9 -o way.png",
     )
 )(sample)
+app.command(
+    epilog=_examples(
+        "diffdiff augment labelled/ -o more --model runs/mine/final --variants 8 --strength 0.5",
+        "diffdiff augment labelled/ -o more --protect saliency --strength 0.6",
+    )
+)(augment)
 app.command(epilog=_examples("diffdiff doctor", "diffdiff doctor --json"))(doctor)
 
 

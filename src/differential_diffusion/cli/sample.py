@@ -204,10 +204,10 @@ def _path(folder: Path, index: int, label: str | None) -> Path:
 def _write(one: Sample, folder: Path) -> None:
     path = _path(folder, one.index, one.label)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _save(one.pixels, path)
+    write_picture(one.pixels, path)
 
 
-def _save(pixels: Any, path: Path) -> None:
+def write_picture(pixels: Any, path: Path) -> None:
     """Pixels (H,W,C): a PNG of 1 or 3 channels, of more an .npy beside where it would be."""
     import numpy as np
     from PIL import Image
@@ -231,7 +231,7 @@ def _write_grid(made: list[Sample], path: Path, columns: int | None) -> None:
     pictures = [one.pixels for one in made]
     if pictures[0].shape[2] not in (1, 3):
         pictures = [pixels[..., :1] for pixels in pictures]
-    _save(sample_grid(pictures, columns), path)
+    write_picture(sample_grid(pictures, columns), path)
 
 
 def _folder(folder: Path, settings: dict[str, Any], force: bool) -> Path:

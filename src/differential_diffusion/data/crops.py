@@ -43,7 +43,8 @@ class Items(Dataset[dict[str, Tensor]]):
         symmetries: which of the square's symmetries a picture is shown under.
         augmentation: probability of each augmentation, see `augment`; 0 for none. It replaces the
             symmetries.
-        classes: names of the classes, in the order of their numbers, if the network is told them.
+        classes: names of the classes, in the order of their numbers, if the network is told them;
+            pictures of other names get the number after the last, "not known".
         vectors: numbers to tell for each name.
         pictures: pictures to tell for each name, of the size of the picture itself.
     """
@@ -93,8 +94,7 @@ class Items(Dataset[dict[str, Tensor]]):
         if self.pictures is not None:
             item["picture"] = to_tensor(pixels[..., channels:])
         if self.number:
-            assert image.label is not None
-            item["label"] = torch.tensor(self.number[image.label])
+            item["label"] = torch.tensor(self.number.get(image.label or "", len(self.number)))
         if self.vectors is not None:
             item["vector"] = torch.from_numpy(self.vectors[image.name])
         return item
@@ -156,7 +156,7 @@ def unit(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 def to_tensor(pixels: NDArray[Any]) -> Tensor:
     """(H,W,C) pixels to (C,H,W) float32 in [-1,1]."""
-    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    planes = torch.from_numpy(np.require(pixels.transpose(2, 0, 1), requirements=["C", "W"]))
     if pixels.dtype.kind == "u":
         return planes.float() / (np.iinfo(pixels.dtype).max / 2) - 1
     return planes.float() * 2 - 1

@@ -8,6 +8,7 @@ from .regions import RegionalDenoiser, windows_over
 from .result import Result
 from .run import run_plan
 from .samples import Sample, SampleSettings, draw_samples, interpolate, sample_grid
+from .variants import protecting_map, vary
 
 __all__ = [
     "Anomaly",
@@ -22,8 +23,10 @@ __all__ = [
     "execute_batch",
     "fan_out",
     "interpolate",
+    "protecting_map",
     "run_plan",
     "sample_grid",
     "source_of",
+    "vary",
     "windows_over",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "SampleSettings",
     "draw_samples",
     "interpolate",
+    "pixels_of",
     "sample_grid",
     "sample_tensors",
 ]
@@ -103,7 +104,7 @@ def draw_samples(
             solver, or a size that does not fit.
     """
     asked = SampleSettings(**settings)
-    denoiser = _checked(model, asked, count, batch_size)
+    denoiser = checked(model, asked, count, batch_size)
     wanted = [i for i in range(count) if skip is None or not skip(i)]
     for start in range(0, len(wanted), batch_size):
         indices = wanted[start : start + batch_size]
@@ -111,7 +112,7 @@ def draw_samples(
         seeds = [derive_seed(_STREAM, seed, i) for i in indices]
         drawn = sample_tensors(denoiser, seeds, told, asked)
         names = _names(denoiser, told) if told else repeat(None)
-        for index, name, own, one in zip(indices, names, seeds, _pixels(drawn), strict=False):
+        for index, name, own, one in zip(indices, names, seeds, pixels_of(drawn), strict=False):
             yield Sample(index, name, own, one)
 
 
@@ -199,7 +200,7 @@ def interpolate(
         InputError: as `draw_samples`, and for fewer than two samples.
     """
     asked = SampleSettings(**settings)
-    denoiser = _checked(model, asked, count, batch_size)
+    denoiser = checked(model, asked, count, batch_size)
     if count < 2:
         raise InputError(f"count is {count}: a way between two samples has at least 2.")
     height, width = _size(denoiser, asked)
@@ -213,7 +214,7 @@ def interpolate(
         way = _Between(noises[0], noises[1], part)
         drawn = sample_tensors(denoiser, way.seeds, labels, asked, way)
         name = None if labels is None else _names(denoiser, labels[:1])[0]
-        for index, one in enumerate(_pixels(drawn), start):
+        for index, one in enumerate(pixels_of(drawn), start):
             yield Sample(index, name, ends[0], one)
 
 
@@ -231,7 +232,12 @@ def sample_grid(pictures: Sequence[NDArray[np.uint8]], columns: int | None = Non
     return grid
 
 
-def _checked(model: Model, settings: SampleSettings, count: int, batch: int) -> DenoiserModel:
+def checked(model: Model, settings: SampleSettings, count: int, batch: int) -> DenoiserModel:
+    """The model, if it is a denoiser that can draw so.
+
+    Raises:
+        InputError: if not.
+    """
     if not isinstance(model, DenoiserModel):
         raise InputError(
             "this model makes pictures from prompts: use generate, or name a model that was "
@@ -268,7 +274,7 @@ def _names(model: DenoiserModel, labels: Sequence[Label]) -> list[str]:
     return [model.classes[number] for number in model.label_numbers(labels)]
 
 
-def _pixels(drawn: Tensor) -> Iterator[NDArray[np.uint8]]:
+def pixels_of(drawn: Tensor) -> Iterator[NDArray[np.uint8]]:
     """(n,C,H,W) in [-1,1] as pictures (H,W,C) of 8 bits."""
     whole = ((drawn.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
     return iter(whole.contiguous().numpy())

@@ -141,7 +141,7 @@ def build_network(config: NetworkConfig, *, timesteps: bool = False) -> Network:
     """
     if isinstance(config, UNetConfig):
         return channels_last(SigmaMapUNet(config))
-    return UNet2D(config, timesteps=timesteps)
+    return channels_last(UNet2D(config, timesteps=timesteps))
 
 
 def network_json(config: NetworkConfig) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class DataConfig(_Section):
     `path` is a folder, a tar file, a folder of tar shards, a folder that `datasets` saved, or
     "hub:organisation/name"; relative to the working directory. `validation` pictures are held out
     by the hash of their names. `cut` takes squares of `patch_size` pixels out of the pictures
-    ("crop"), or brings pictures to that size first ("fit"). `vectors` is a CSV file with the name
+    ("crop"), or brings pictures to that size first ("fit"). `unlabelled` is the folder, or class,
+    of pictures whose class is not known. `vectors` is a CSV file with the name
     of each picture and numbers; `pictures` a folder with a picture of the same name and size for
     each.
     """
@@ -63,6 +64,7 @@ class DataConfig(_Section):
     cut: Cut = "crop"
     channels: int = Field(3, ge=1)
     labels: Labels = "none"
+    unlabelled: str | None = None
     symmetries: Symmetries = "all"
     augmentation: float = Field(0.0, ge=0, le=1)
     vectors: Path | None = None
@@ -171,7 +173,7 @@ class ValidationConfig(_Section):
     pictures: int = Field(256, ge=1)
     patience: int = Field(0, ge=0)
     noise_levels_8bit: tuple[PositiveFloat, ...] = (15.0, 25.0, 50.0)
-    crop: int = Field(256, ge=16)
+    crop: int = Field(256, ge=4)
     sample_steps: int = Field(20, ge=1)
 
 

@@ -192,14 +192,16 @@ def _classes(
 ) -> tuple[str, ...]:
     if config.labels == "none":
         return ()
-    counts = Counter(image.label for image in training)
+    counts = Counter(image.label for image in training if image.label != config.unlabelled)
     names = sorted(label for label in counts if label is not None)
+    if not names:
+        raise InputError(f"'{config.path}' has no labelled training picture: add some")
     if len(names) < 2:
         raise InputError(
             f"'{config.path}' has the single class '{names[0]}': set data.labels to none"
         )
     for image in held_out:
-        if image.label not in counts:
+        if image.label not in counts and image.label != config.unlabelled:
             raise InputError(
                 f"the class '{image.label}' has all of its pictures in the validation set: add "
                 "some, lower data.validation, or remove the class"
