@@ -31,8 +31,9 @@ p { margin: 8px 0; color: var(--quiet); max-width: 75ch; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var(--rule);
   overflow-wrap: anywhere; vertical-align: top; }
-th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
-.figure { text-align: right; padding: 5px 0 5px 22px; white-space: nowrap; }
+th { color: var(--quiet); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
+.figure { text-align: right; padding: 5px 0 5px 14px; white-space: nowrap; }
+th.figure { white-space: normal; }
 .columns { display: grid; gap: 8px 32px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); }
 img { max-width: 100%; height: auto; image-rendering: pixelated; }
