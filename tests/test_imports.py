@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"core", "maps", "schema"},
     "engine": {"core", "images", "maps", "models", "schema", "tasks"},
     "training": {"core", "data", "files", "keyvalue", "models", "nn"},
-    "evaluation": {"core", "data", "engine"},
+    # Models, for a network's inner activations and for the checkpoints of a run.
+    "evaluation": {"core", "data", "engine", "files", "models"},
     "serving": {"engine", "images", "schema"},
     "weights": set(),
 }
@@ -57,14 +58,18 @@ HOME = {
     "accelerate": "training",
     "jpeglib": "images",
     "lpips": "evaluation",
+    "torch_fidelity": "evaluation",
     "datasets": "data",
     "huggingface_hub": "models",
     "wandb": "training",
     "typer": "cli",
 }
-# Single files of other parts that may import one of these: maps made by models of transformers are
-# no backends, and maps may not import models.
-EXCEPT = {"maps/_transformers.py": "transformers"}
+# Single files of other parts that may import one of these: maps made by models of transformers, and
+# features that they find, are no backends.
+EXCEPT = {
+    "maps/_transformers.py": "transformers",
+    "evaluation/_transformers.py": "transformers",
+}
 
 DISTRIBUTION = {
     "PIL": "pillow",

@@ -17,8 +17,8 @@ from differential_diffusion.tasks import TASKS, Task
 
 COMMANDS = (
     "edit", "inpaint", "denoise", "restore", "upscale", "demosaic", "deblur", "deblock", "enhance",
-    "colorize", "generate", "fan", "task", "map", "adherence", "train", "sample", "augment",
-    "export", "doctor",
+    "colorize", "generate", "fan", "task", "map", "adherence", "evaluate", "train", "sample",
+    "augment", "export", "doctor",
 )  # fmt: skip
 
 

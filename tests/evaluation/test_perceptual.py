@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from differential_diffusion.errors import InputError, MissingExtraError
-from differential_diffusion.evaluation import MEASURES, lpips_change, report
+from differential_diffusion.evaluation import MEASURES, lpips_change, lpips_distance, report
 
 
 class Scripted(nn.Module):
@@ -30,7 +30,8 @@ class Scripted(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         assert a.shape[1] == 3
         assert not self.training
-        return self.weight * (a - b).square().mean(1, keepdim=True)
+        square = (a - b).square().mean(1, keepdim=True)
+        return self.weight * (square if self.made["spatial"] else square.mean((2, 3), keepdim=True))
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def lpips(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)
-    for make in (lpips_change, MEASURES["lpips"]):
+    for make in (lpips_change, lpips_distance, MEASURES["lpips"]):
         with pytest.raises(MissingExtraError, match=r"differential-diffusion\[evaluation\]"):
             make()
 
@@ -61,6 +62,14 @@ def test_it_measures_in_space_without_gradients() -> None:
     torch.testing.assert_close(grey, (a - b)[:, :1].square())
     made = report(a, b, torch.rand(1, 1, 32, 40), measure=measure)
     torch.testing.assert_close(made.change, change.mean(0, keepdim=True))
+
+
+@pytest.mark.usefixtures("lpips")
+def test_the_distance_of_whole_pictures_is_a_number_each() -> None:
+    measure = lpips_distance()
+    assert Scripted.made == {"net": "alex", "spatial": False, "verbose": False}
+    a, b = (torch.rand(3, 3, 32, 40) * 2 - 1 for _ in range(2))
+    torch.testing.assert_close(measure(a, b), (a - b).square().mean((1, 2, 3)))
 
 
 @pytest.mark.usefixtures("lpips")

@@ -13,6 +13,7 @@ from .adherence import adherence
 from .augment import augment
 from .doctor import doctor
 from .errors import Commands
+from .evaluate import evaluate
 from .export import export
 from .generate import fan, generate
 from .map import make
@@ -164,6 +165,16 @@ app.command(
         "diffdiff adherence photos/ edited/ --strength map.png --full remade/ --preview mean.png",
     )
 )(adherence)
+app.command(
+    epilog=_examples(
+        "diffdiff evaluate samples/ photographs/ --report report.html -o results.json",
+        "diffdiff evaluate samples/ photographs.tar -e pixels -e prior --count 1000",
+        "diffdiff evaluate restored/ originals/ --paired",
+        "diffdiff evaluate --model runs/mine/final photographs/ --steps 5,10,20 "
+        "--solvers ddim,heun --report curves.html",
+        "diffdiff evaluate --run runs/mine photographs/ --count 500 --report training.html",
+    )
+)(evaluate)
 app.command(
     epilog=_examples(
         "diffdiff train run.yaml",

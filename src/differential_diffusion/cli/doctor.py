@@ -19,7 +19,16 @@ _NEEDED = (
     "torch", "numpy", "scipy", "pillow", "opencv-python-headless", "scikit-image", "tifffile",
     "safetensors", "pydantic",
 )  # fmt: skip
-_OPTIONAL = ("accelerate", "diffusers", "transformers", "peft", "lpips", "bm3d", "matplotlib")
+_OPTIONAL = (
+    "accelerate",
+    "diffusers",
+    "transformers",
+    "peft",
+    "lpips",
+    "torch-fidelity",
+    "bm3d",
+    "matplotlib",
+)
 
 
 def doctor(
@@ -161,11 +170,13 @@ def _flat(card: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _registries() -> dict[str, Any]:
     from ..core import PATHS, SOLVERS
+    from ..evaluation import EXTRACTORS
     from ..maps import MAPS
     from ..models import MODELS
     from ..tasks import TASKS
 
     registries: dict[str, Mapping[str, object]] = {
         "tasks": TASKS, "solvers": SOLVERS, "paths": PATHS, "maps": MAPS, "models": MODELS,
+        "extractors": EXTRACTORS,
     }  # fmt: skip
     return {name: list(registry) for name, registry in registries.items()}

@@ -86,11 +86,9 @@ def load_images(
     unreadable = total = 0
     for found in find_pictures(source, split):
         total += 1
-        try:
-            pixels = decode(found, channels)
-        except Exception as error:  # decoders raise a dozen kinds for damaged files
-            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            collection.skipped[found.name] = f"unreadable: {reason}"
+        pixels = decode_or_reason(found, channels)
+        if isinstance(pixels, str):
+            collection.skipped[found.name] = f"unreadable: {pixels}"
             unreadable += 1
             continue
         if min(pixels.shape[:2]) < min_size:
@@ -113,6 +111,14 @@ def load_images(
             f"'{first}': {why}): mend or remove them"
         )
     return collection
+
+
+def decode_or_reason(found: Found, channels: int = 3) -> NDArray[Any] | str:
+    """The pixels of a picture, or why it cannot be read."""
+    try:
+        return decode(found, channels)
+    except Exception as error:  # decoders raise a dozen kinds for damaged files
+        return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def decode(found: Found, channels: int = 3) -> NDArray[Any]:

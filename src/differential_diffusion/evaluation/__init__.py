@@ -1,4 +1,4 @@
-"""Evaluation: whether results do what they were asked for."""
+"""Evaluation: whether results do as they were asked, and how like a reference samples are."""
 
 from __future__ import annotations
 
@@ -12,30 +12,72 @@ from .adherence import (
     mean_change,
     report,
 )
+from .compare import (
+    Evaluation,
+    Figures,
+    Gallery,
+    against,
+    compare_sets,
+    load_results,
+    save_results,
+)
+from .curves import quality_curve, run_checkpoints, run_metrics, training_curve
 from .distances import (
     KernelDistance,
     Moments,
     Neighbours,
     frechet_distance,
     kernel_distance,
+    nearest,
     neighbours,
 )
-from .perceptual import lpips_change
+from .extractors import EXTRACTORS, Extractor, load_extractor
+from .page import report_page
+from .paired import Pair, PairedFigures, compare_pairs
+from .perceptual import lpips_change, lpips_distance
+from .protocol import Protocol, comparable
+from .sets import FeatureSet, collect, load_features, save_features
 
 __all__ = [
+    "EXTRACTORS",
     "MEASURES",
     "Adherence",
     "AdherenceReport",
     "AdherenceTally",
+    "Evaluation",
+    "Extractor",
+    "FeatureSet",
+    "Figures",
+    "Gallery",
     "KernelDistance",
     "Measure",
     "Moments",
     "Neighbours",
+    "Pair",
+    "PairedFigures",
+    "Protocol",
+    "against",
+    "collect",
+    "comparable",
+    "compare_pairs",
+    "compare_sets",
     "frechet_distance",
     "heat_maps",
     "kernel_distance",
+    "load_extractor",
+    "load_features",
+    "load_results",
     "lpips_change",
+    "lpips_distance",
     "mean_change",
+    "nearest",
     "neighbours",
+    "quality_curve",
     "report",
+    "report_page",
+    "run_checkpoints",
+    "run_metrics",
+    "save_features",
+    "save_results",
+    "training_curve",
 ]

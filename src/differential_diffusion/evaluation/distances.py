@@ -21,6 +21,7 @@ __all__ = [
     "Neighbours",
     "frechet_distance",
     "kernel_distance",
+    "nearest",
     "neighbours",
 ]
 
@@ -181,6 +182,18 @@ def neighbours(real: NDArray[np.floating], made: NDArray[np.floating], k: int = 
         density=float(inside.mean() / k),
         coverage=float(np.concatenate(covered).mean()),
     )
+
+
+def nearest(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[NDArray[np.intp], Array]:
+    """For each vector of x (n,d) the row of y (m,d) that lies nearest, and its distance, both (n,).
+
+    Raises:
+        InputError: features of different lengths, or none.
+    """
+    a, b = _pair(x, y, 1)
+    found = [(squares.argmin(1), squares.min(1)) for _, squares in _squares(a, b)]
+    rows, least = (np.concatenate(part) for part in zip(*found, strict=True))
+    return rows, np.sqrt(least)
 
 
 def _features(given: Any, name: str) -> Array:

@@ -1,4 +1,4 @@
-"""LPIPS as a map: how much each pixel changed in the eyes of a trained network."""
+"""LPIPS, as a map and of whole pictures: change in the eyes of a trained network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError, MissingExtraError
 
-__all__ = ["lpips_change"]
+__all__ = ["lpips_change", "lpips_distance"]
 
 _SMALLEST = 32  # AlexNet's features need 31 pixels a side
 
@@ -31,6 +31,23 @@ def lpips_change(net: str = "alex") -> Callable[[Tensor, Tensor], Tensor]:
         MissingExtraError: lpips, or torchvision under it, cannot be imported.
         InputError: an unknown net, or weights that cannot be fetched.
     """
+    return _measure(net, spatial=True)
+
+
+def lpips_distance(net: str = "alex") -> Callable[[Tensor, Tensor], Tensor]:
+    """LPIPS of whole pictures (Zhang et al., 2018), as it is published: see `lpips_change`.
+
+    Returns: a function of two batches as for `lpips_change`, to (B,).
+
+    Raises:
+        MissingExtraError: lpips, or torchvision under it, cannot be imported.
+        InputError: an unknown net, or weights that cannot be fetched.
+    """
+    measure = _measure(net, spatial=False)
+    return lambda a, b: measure(a, b).flatten()
+
+
+def _measure(net: str, *, spatial: bool) -> Callable[[Tensor, Tensor], Tensor]:
     if net not in ("alex", "vgg", "squeeze"):
         raise InputError(f"'{net}' is no network of LPIPS: use alex, vgg or squeeze.")
     try:
@@ -38,7 +55,7 @@ def lpips_change(net: str = "alex") -> Callable[[Tensor, Tensor], Tensor]:
     except ImportError as error:
         raise MissingExtraError("the measure 'lpips'", "evaluation") from error
     try:
-        model = lpips.LPIPS(net=net, spatial=True, verbose=False).eval()
+        model = lpips.LPIPS(net=net, spatial=spatial, verbose=False).eval()
     except OSError as error:
         raise InputError(
             f"LPIPS cannot fetch the weights of '{net}' ({error}): connect once, or put them into "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .base import Model
 from .denoiser import DenoiserModel
 from .interchange import export_pipeline, import_pipeline
-from .load import MODELS, load_model
+from .load import MODELS, load_model, prior_network
 from .pipeline import PipelineModel
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "export_pipeline",
     "import_pipeline",
     "load_model",
+    "prior_network",
 ]

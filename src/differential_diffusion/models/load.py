@@ -14,10 +14,11 @@ import torch
 
 from ..errors import InputError
 from .base import Model
-from .checkpoint import CONFIG_FILE
+from .checkpoint import CONFIG_FILE, CheckpointConfig, load_checkpoint
 from .denoiser import DenoiserModel, from_checkpoint
 from .device import choose_device
 from .diffusers import INDEX_FILE, is_of_diffusers, load_diffusers, wrap_diffusers
+from .network import Network
 
 Loader = Callable[[str, "Path | None", torch.device, str], Model]
 
@@ -42,6 +43,12 @@ def _load_prior(
         raise InputError("the bundled prior takes no config=: leave it out")
     with prior_files() as (weights, described):
         return from_checkpoint(weights, described, name="prior", device=device, precision=precision)
+
+
+def prior_network() -> tuple[Network, CheckpointConfig]:
+    """The network of the bundled prior, for its inner activations; see `load_checkpoint`."""
+    with prior_files() as (weights, described):
+        return load_checkpoint(weights, described)
 
 
 def _load_checkpoint(

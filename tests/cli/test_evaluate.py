@@ -1,0 +1,208 @@
+"""evaluate: figures told and written, features reused, and bad input refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from differential_diffusion.evaluation import (
+    collect,
+    compare_pairs,
+    compare_sets,
+    load_extractor,
+    load_results,
+)
+
+Command = Callable[..., Result]
+PIXELS = ("-e", "pixels:4")
+
+
+def pictures(folder: Path, count: int, seed: int) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        coarse = 100 + 10 * seed + 30 * rng.standard_normal((3, 3, 3))
+        pixels = cv2.resize(coarse, (16, 16)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+
+
+@pytest.fixture
+def sets(folder: Path) -> Path:
+    """made/ and real/ with 12 and 14 pictures, in `folder`."""
+    pictures(folder / "made", 12, 1)
+    pictures(folder / "real", 14, 2)
+    return folder
+
+
+def test_the_figures_are_the_library_s(run: Command, sets: Path) -> None:
+    done = run("evaluate", "made", "real", *PIXELS, "-e", "pixels:2", "--json", "-o", "r.json")
+    assert done.exit_code == 0, done.output
+    extractors = [load_extractor(name) for name in ("pixels:4", "pixels:2")]
+    made, real = (collect(name, extractors) for name in ("made", "real"))
+    expected = compare_sets(made, real, extractors)
+    assert json.loads(done.stdout) == expected.as_dict()
+    assert load_results(sets / "r.json") == [expected]
+    text = run("evaluate", "made", "real", *PIXELS).stdout
+    figures = expected.figures[0]
+    assert text.startswith(f"pixels:4: Fréchet distance {figures.frechet:.4g}, kernel distance ")
+    assert text.endswith("(12 samples, 14 of the reference)\n")
+
+
+def test_the_prior_finds_the_features_by_default(run: Command, sets: Path) -> None:
+    done = run("evaluate", "made", "real", "--count", "6", "--json", "--quiet")
+    (figures,) = json.loads(done.stdout)["figures"]
+    assert figures["protocol"]["extractor"] == "prior"
+    assert (figures["protocol"]["samples"], figures["protocol"]["reference"]) == (6, 6)
+
+
+def test_saved_features_stand_for_the_reference(run: Command, sets: Path) -> None:
+    save = ("--save-reference", "real.safetensors")
+    first = run("evaluate", "made", "real", *PIXELS, "--json", *save)
+    assert first.exit_code == 0, first.output
+    again = run("evaluate", "made", "real.safetensors", "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    other = run("evaluate", "made", "real.safetensors", "-e", "pixels:5")
+    assert other.exit_code == 2
+    assert "holds features of pixels:4, not of pixels:5" in other.stderr
+    less = run("evaluate", "made", "real.safetensors", "--count", "5")
+    assert "made with count 14, not 5" in less.stderr
+
+
+def test_results_compare_where_protocols_agree(run: Command, sets: Path) -> None:
+    pictures(sets / "more", 12, 3)
+    assert run("evaluate", "made", "real", *PIXELS, "-o", "r.json").exit_code == 0
+    done = run("evaluate", "more", "real", *PIXELS, "--compare", "r.json", "--json")
+    assert done.exit_code == 0, done.output
+    mine, both = [json.loads(line) for line in done.stdout.splitlines()]
+    assert both["frechet"] == mine["figures"][0]["frechet"]
+    assert both["frechet_there"] == load_results(sets / "r.json")[0].figures[0].frechet
+    text = run("evaluate", "more", "real", *PIXELS, "--compare", "r.json").stdout.splitlines()[-1]
+    assert text.startswith("pixels:4: Fréchet distance ")
+    assert text.endswith(" in r.json")
+
+
+def test_others_are_refused_after_the_results_are_kept(run: Command, sets: Path) -> None:
+    assert run("evaluate", "made", "real", *PIXELS, "-o", "r.json").exit_code == 0
+    done = run(
+        "evaluate", "made", "real", *PIXELS, "--count", "9", "--compare", "r.json", "-o", "s.json"
+    )
+    assert done.exit_code == 2
+    assert "different numbers of samples (9 and 12)" in done.stderr
+    assert done.stderr.count("error:") == 1
+    assert load_results(sets / "s.json")[0].figures[0].protocol.samples == 9
+
+
+def test_pairs_are_measured(run: Command, sets: Path) -> None:
+    for name in ("12.png", "13.png"):
+        (sets / "real" / name).unlink()
+    done = run("evaluate", "made", "real", "--paired", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    expected = compare_pairs("made", "real")
+    assert found["paired"] == expected.as_dict()
+    assert found["figures"] == []
+    text = run("evaluate", "made", "real", "--paired").stdout
+    assert text.startswith(f"mean of 12 pairs: PSNR {expected.psnr:.4g} dB, SSIM ")
+    both = run("evaluate", "made", "real", "--paired", *PIXELS, "--json")
+    assert json.loads(both.stdout)["paired"] == found["paired"]
+    assert len(json.loads(both.stdout)["figures"]) == 1
+
+
+def test_a_model_is_evaluated_at_each_point(run: Command, sets: Path, tiny_model: Path) -> None:
+    asked = ("--model", str(tiny_model), "real", *PIXELS, "--steps", "1,2", "--solvers", "ddim")
+    done = run("evaluate", *asked, "--count", "7", "--json", "-o", "r.json", "--report", "r.html")
+    assert done.exit_code == 0, done.output
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["settings"]["steps"] for record in records] == [1, 2]
+    assert {record["figures"][0]["protocol"]["samples"] for record in records} == {7}
+    page = (sets / "r.html").read_text()
+    assert "<svg" in page
+    assert page.count("data:image/png") == 3
+    again = run("evaluate", *asked, "--count", "7", "--compare", "r.json")
+    assert again.exit_code == 0, again.output
+    assert again.stdout.splitlines()[0].startswith("solver ddim, steps 1, pixels:4: Fréchet")
+    other = (*asked[:5], "--steps", "3", "--solvers", "ddim", "--count", "7")
+    done = run("evaluate", *other, "--compare", "r.json")
+    assert done.exit_code == 2
+    assert "'r.json' holds no result of solver ddim, steps 3" in done.stderr
+
+
+def test_a_function_of_one_s_own_is_found_here(run: Command, sets: Path) -> None:
+    Path("evaluated_by_me.py").write_text("def means(x):\n    return x.mean((2, 3))\n")
+    done = run("evaluate", "made", "real", "-e", "evaluated_by_me:means", "--json")
+    assert done.exit_code == 0, done.output
+    protocol = json.loads(done.stdout)["figures"][0]["protocol"]
+    assert protocol["resize"] == "as they are"
+
+
+def test_broken_pictures_are_told(run: Command, sets: Path) -> None:
+    (sets / "made/00.png").write_bytes(b"")
+    done = run("evaluate", "made", "real", *PIXELS)
+    assert done.exit_code == 0
+    assert "left out of 'made': 1, the first is '00.png'" in done.stderr
+    assert "(11 samples, 14 of the reference)" in done.stdout
+    (sets / "made/01.png").write_bytes(b"")
+    refused = run("evaluate", "made", "real", *PIXELS)
+    assert refused.exit_code == 2
+    assert "2 of 12 pictures in 'made' cannot be read" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("made", "1 set was named: name SAMPLES and REFERENCE"),
+        ("made real real", "3 sets were named"),
+        ("made real --model prior", "--model draws the samples: name the reference alone"),
+        ("real --model prior --run x", "--model and --run were both given"),
+        ("made real --steps 5", "--steps says how to draw samples"),
+        ("made real --solvers ddim", "--solvers says how to draw samples"),
+        ("made real --label 3", "--label says how to draw samples"),
+        ("made real --lpips", "--lpips measures pairs"),
+        ("real --model prior --paired", "--paired is for pictures of the same names"),
+        ("real --model prior --steps 5,x", "--steps '5,x' is no list of whole numbers"),
+        ("real --model prior --solvers ddim,,", "--solvers 'ddim,,' names nothing"),
+        ("real --model prior --solvers ddim,ddim", "something twice"),
+        ("real --run real", "'real' holds no checkpoints"),
+        ("real --model gone", "the model 'gone' is not known"),
+        ("gone real", "'gone' does not exist"),
+        ("made gone", "'gone' does not exist"),
+        ("made gone.safetensors", "is no file of features of ours"),
+        ("made real -e vgg", "the extractor 'vgg' is not known"),
+        ("made real -e inception", "differential-diffusion[fidelity]"),
+        ("made real -e pixels -e pixels", "name one of each"),
+        ("made real --count 13", "count is 13 and 'made' holds 12 pictures"),
+        ("made real --paired --count 3", "--count and --size are for sets"),
+        ("made real --paired --lpips", "differential-diffusion[evaluation]"),
+        ("made real --paired --save-reference r.safetensors", "name what finds them"),
+        ("made real -o r.txt", "--output 'r.txt' does not end in .json"),
+        ("made real --report r.pdf", "--report 'r.pdf' does not end in .html"),
+        ("made real --save-reference r.npz", "does not end in .safetensors"),
+        ("made real -o there.json", "'there.json' exists"),
+        ("made real -o no/where.json", "the folder 'no' does not exist"),
+        ("made real --compare there.json", "'there.json' holds no results"),
+        ("made real --device tpu", "'tpu' is no device"),
+    ],
+)
+def test_bad_command_lines_are_one_sentence(
+    run: Command, sets: Path, monkeypatch: pytest.MonkeyPatch, command: str, words: str
+) -> None:
+    for package in ("lpips", "torch_fidelity"):
+        monkeypatch.setitem(sys.modules, package, None)
+    Path("there.json").write_text("{}")
+    cheap = () if "-e" in command or "--paired" in command else PIXELS
+    before = {path: path.read_bytes() for path in sets.rglob("*") if path.is_file()}
+    done = run("evaluate", *command.split(), *cheap)
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert {path: path.read_bytes() for path in sets.rglob("*") if path.is_file()} == before
