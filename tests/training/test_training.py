@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,24 @@ def test_resuming_with_other_pictures_is_refused(settings: dict[str, Any], tmp_p
     Image.new("RGB", (40, 40)).save(moved / "another.png")
     with pytest.raises(InputError, match="are not those that the run"):
         run(settings | {"steps": 6}, tmp_path)
+
+
+def test_resuming_with_other_classes_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The same pictures by name and size, in an archive whose classes have been exchanged."""
+    for turn, names in enumerate((("a", "b"), ("b", "a"))):
+        with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+            for path in sorted(Path(settings["data"]["path"]).iterdir()):
+                archive.add(path, path.name)
+                label = tmp_path / f"{path.stem}.cls"
+                label.write_text(names[int(path.stem) % 2])
+                archive.add(label, label.name)
+        made = settings | {"steps": turn + 1}
+        made["data"] = settings["data"] | {"path": str(tmp_path / "shard.tar"), "labels": "source"}
+        made["data"]["validation"] = 1
+        if turn == 0:
+            run(made, tmp_path)
+    with pytest.raises(InputError, match="are not those that the run"):
+        run(made, tmp_path)
 
 
 def test_steps_to_keep_are_kept(settings: dict[str, Any], tmp_path: Path) -> None:

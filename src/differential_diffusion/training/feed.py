@@ -177,8 +177,11 @@ def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
 
 
 def _digest(images: Sequence[NamedImage]) -> str:
-    """What tells one set of training pictures from another: names and sizes."""
-    listed = sorted(f"{image.name} {image.pixels.shape}" for image in images)
+    """What tells one set of training pictures from another: names, sizes and classes."""
+    listed = sorted(
+        f"{image.name} {image.pixels.shape}" + (f" {image.label}" if image.label else "")
+        for image in images
+    )
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
 
