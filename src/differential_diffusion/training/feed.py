@@ -143,9 +143,9 @@ class Draws:
         kind = device.type if device.type == "cuda" else "cpu"
         rng = generator(_STREAM_NOISE, config.seed, step, device=kind)
         noise = torch.randn(count, *shape, generator=rng, device=kind)
-        if shape[0] == 3 and config.noise.coloured > 0:
+        if shape[0] == 3 and config.coloured > 0:
             rng = generator(_STREAM_COLOURS, config.seed, step)
-            coloured = torch.rand(count, generator=rng) < config.noise.coloured
+            coloured = torch.rand(count, generator=rng) < config.coloured
             coloured &= sigma.amax((1, 2, 3)) < 1
             if coloured.any():
                 noise[coloured] = camera_noise(noise[coloured].cpu(), rng).to(noise.device)
@@ -182,8 +182,11 @@ def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
 
 
 def _digest(images: Sequence[NamedImage]) -> str:
-    """What tells one set of training pictures from another: names and sizes."""
-    listed = sorted(f"{image.name} {image.pixels.shape}" for image in images)
+    """What tells one set of training pictures from another: names, sizes and classes."""
+    listed = sorted(
+        f"{image.name} {image.pixels.shape}" + (f" {image.label}" if image.label else "")
+        for image in images
+    )
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
 
