@@ -63,8 +63,8 @@ class DifferentialDiffusionModel:
         loaded = load_model(model, config=config, device=device, precision=precision)
         if not isinstance(loaded, DenoiserModel):
             raise InputError(
-                f"the model '{loaded.name}' is a pipeline, which edits: use `edit` with it, and "
-                "here the bundled prior or another model of pixels"
+                f"the model '{loaded.name}' is a pipeline or works on latents, and edits: use "
+                "`edit` with it, and here the bundled prior or another model of pixels"
             )
         self.model, self.seed = loaded, seed
         self.initialize_parameters()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from differential_diffusion.training import CodecConfig, train
+
 from .processes import Server
 
 
@@ -35,6 +37,39 @@ def settings(pictures: Path, tmp_path: Path) -> dict[str, object]:
         "validation": {"every": 6, "crop": 32, "sample_steps": 2},
         "checkpoint": {"every": 2, "keep": 2},
     }
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of one colour each."""
+    folder, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    drawn = rng.normal([150, 100, 60], [40, 30, 30], (64, 3)).clip(0, 255).astype(np.uint8)
+    for index, colour in enumerate(drawn):
+        Image.fromarray(np.full((8, 8, 3), colour, np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colour_codec(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A codec that was trained on them, in half a minute."""
+    config = {
+        "kind": "codec",
+        "output": str(tmp_path_factory.mktemp("codec")),
+        "data": {"path": str(colours), "validation": 8, "patch_size": 8, "cut": "fit"},
+        "steps": 300,
+        "precision": "fp32",
+        "network": {"channels": [16, 16], "norm_groups": 8, "latent_channels": 3},
+        "loss": {"reconstruction": "l2"},
+        "optimizer": {
+            "learning_rate": 0.01,
+            "muon_learning_rate": 0.03,
+            "warmup_steps": 10,
+            "ema_halflife": 20,
+        },
+        "validation": {"every": 1000},
+        "checkpoint": {"every": 1000},
+    }
+    return train(CodecConfig.model_validate(config))
 
 
 @pytest.fixture(scope="session")

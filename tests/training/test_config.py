@@ -77,3 +77,12 @@ def test_the_recipes_of_the_bundled_prior_can_be_read(repository: Path, name: st
         described.sigma_min,
         described.sigma_max,
     )
+
+
+def test_a_latent_run_begins_where_the_codec_of_its_example_ends(repository: Path) -> None:
+    codec = load_config(repository / "configs" / "codec.yaml")
+    latent = load_config(repository / "configs" / "latent.yaml")
+    assert (codec.kind, latent.kind) == ("codec", "denoiser")
+    assert latent.latent.codec == str(codec.output / "final")
+    channels, cell = codec.network.latent_channels, codec.cell
+    assert latent.shape(channels=channels, cell=cell).in_channels == channels

@@ -178,6 +178,7 @@ app.command(
 app.command(
     epilog=_examples(
         "diffdiff train run.yaml",
+        "diffdiff train codec.yaml",
         "diffdiff train run.yaml --set steps=500 --set optimizer.learning_rate=0.0005",
     )
 )(train)

@@ -236,6 +236,8 @@ def _smaller(source: Source, settings: ExportSettings, report: Reporter) -> tupl
     if settings.dtype == "float32" and settings.prune is None and not settings.check:
         return network, made
     made.zeros = zero_share(network) if share else 0.0
+    if settings.check and source.described.latent is not None:
+        raise InputError("--check takes pictures and the model works on latents: leave it out")
     pictures, made.pictures = _pictures(settings.check, source.described.network.in_channels)
     shares = sorted({*_SHARES, share}) if share else [share]
     networks = [network if s == share else stored(s) for s in shares]

@@ -16,7 +16,7 @@ from .outputs import check_output
 
 if TYPE_CHECKING:
     from ..engine.samples import Sample
-    from ..models import DenoiserModel
+    from ..models import DenoiserModel, LatentModel
 
 RECORD = "samples.json"
 _HOW, _WHAT, _OUT, _MACHINE = "How to sample", "What to sample", "What comes out", "Machine"
@@ -121,7 +121,7 @@ def sample(
     Sample i depends on the seed and i alone. A folder that was begun with the same settings is
     gone on with.
     """
-    from ..models import DenoiserModel, load_model
+    from ..models import DenoiserModel, LatentModel, load_model
 
     report = Reporter(json_lines=json, quiet=quiet)
     target = Path(output).expanduser()
@@ -131,7 +131,7 @@ def sample(
     elif target.suffix:
         raise InputError(f"--output '{output}' is neither a .png nor a folder: name one of these.")
     loaded = load_model(model, device=device, precision=precision)
-    if not isinstance(loaded, DenoiserModel):
+    if not isinstance(loaded, DenoiserModel | LatentModel):
         raise InputError(f"'{model}' makes pictures from prompts: use `diffdiff generate`.")
     labels = list(loaded.classes) if label == ["each"] else label
     if label == ["each"] and not labels:
@@ -169,7 +169,7 @@ def sample(
 
 
 def _drawn(
-    model: DenoiserModel,
+    model: DenoiserModel | LatentModel,
     count: int,
     labels: list[str] | None,
     seed: int,
@@ -255,7 +255,7 @@ def _folder(folder: Path, settings: dict[str, Any], force: bool) -> Path:
     return folder
 
 
-def _sketched(sketch: str, strength: str, model: DenoiserModel) -> dict[str, Any]:
+def _sketched(sketch: str, strength: str, model: DenoiserModel | LatentModel) -> dict[str, Any]:
     """The picture to begin with and how much of it may change."""
     from ..images import read
     from .common import number_or_file

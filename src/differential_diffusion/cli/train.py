@@ -1,4 +1,4 @@
-"""train: a σ-map model from a folder or archive of pictures."""
+"""train: a model, or a codec for one, from a folder or archive of pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def train(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model on your own pictures; run it again to go on after a stop."""
+    """Train a model, or a codec for one, on your pictures; run it again to go on after a stop."""
     try:
         from ..training import TrainingStopped, load_config, overrides
         from ..training import train as run
@@ -56,7 +56,9 @@ def train(
         typer.echo("interrupted: the same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if not quiet:
-        typer.echo(f"the model is in {final}; use it with --model {final}")
+        what = "codec" if chosen.kind == "codec" else "model"
+        use = f"latent: {{codec: {final}}}" if what == "codec" else f"--model {final}"
+        typer.echo(f"the {what} is in {final}; use it with {use}")
 
 
 class _Display:

@@ -105,6 +105,10 @@ class PositionalNoise:
         """The same noise seen through another window of the full picture."""
         return PositionalNoise(self.seeds, self.channels, self.height, self.width, window)
 
+    def on_grid(self, channels: int, height: int, width: int) -> PositionalNoise:
+        """Noise of the same seeds on another grid, such as that of a picture's latents."""
+        return PositionalNoise(self.seeds, channels, height, width)
+
 
 @dataclass(frozen=True)
 class SigmaFields:

@@ -18,7 +18,7 @@ from .images import NamedImage
 
 Cut = Literal["crop", "fit"]
 Symmetries = Literal["all", "mirror", "none"]
-_SYMMETRIES: dict[Symmetries, tuple[int, ...]] = {
+SYMMETRIES: dict[Symmetries, tuple[int, ...]] = {
     "all": tuple(range(8)),
     "mirror": (0, 2),
     "none": (0,),
@@ -89,10 +89,10 @@ class Items(Dataset[dict[str, Tensor]]):
             pixels, told = augment(unit(pixels), self.augmentation, rng)
             item["augmentation"] = torch.from_numpy(told)
         else:
-            kinds = _SYMMETRIES[self.symmetries]
-            pixels = _symmetry(pixels, kinds[int(rng.integers(len(kinds)))])
+            kinds = SYMMETRIES[self.symmetries]
+            pixels = symmetry(pixels, kinds[int(rng.integers(len(kinds)))])
         channels = image.pixels.shape[2]
-        item["x0"] = to_tensor(pixels[..., :channels])
+        item["x0"] = self.tensor(pixels[..., :channels], rng)
         if self.pictures is not None:
             item["picture"] = to_tensor(pixels[..., channels:])
         if self.number:
@@ -100,6 +100,11 @@ class Items(Dataset[dict[str, Tensor]]):
         if self.vectors is not None:
             item["vector"] = torch.from_numpy(self.vectors[image.name])
         return item
+
+    def tensor(self, pixels: NDArray[Any], rng: np.random.Generator) -> Tensor:
+        """What the network learns of a square, (C,size,size)."""
+        del rng
+        return to_tensor(pixels)
 
     def _square(self, index: int, rng: np.random.Generator) -> tuple[NamedImage, NDArray[Any]]:
         """A picture, and a square of it with the one to tell beside it in further channels."""
@@ -141,7 +146,7 @@ def fitted(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     return resized if pixels.dtype.kind == "u" else resized.clip(0, 1)
 
 
-def _symmetry(pixels: NDArray[Any], which: int) -> NDArray[Any]:
+def symmetry(pixels: NDArray[Any], which: int) -> NDArray[Any]:
     """One of the 8 symmetries of the square: bits of `which` flip, mirror and transpose."""
     if which & 1:
         pixels = pixels[::-1]

@@ -17,7 +17,7 @@ from ..core.noise import PositionalNoise, derive_seed
 from ..core.plan import Plan
 from ..core.solvers import SOLVERS
 from ..errors import InputError
-from ..models import DenoiserModel, Model
+from ..models import DenoiserModel, LatentModel, Model
 
 __all__ = [
     "Sample",
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Label = int | str
+Drawer = DenoiserModel | LatentModel
 _STREAM = 7
 
 
@@ -117,7 +118,7 @@ def draw_samples(
 
 
 def sample_tensors(
-    model: DenoiserModel,
+    model: Drawer,
     seeds: Sequence[int],
     labels: Sequence[Label] | None = None,
     settings: SampleSettings | None = None,
@@ -174,6 +175,11 @@ class _Between(PositionalNoise):
 
     def __call__(self, k: int) -> Tensor:
         return self.angles.cos() * self.first(k) + self.angles.sin() * self.second(k)
+
+    def on_grid(self, channels: int, height: int, width: int) -> PositionalNoise:
+        """See `PositionalNoise.on_grid`."""
+        first, second = (end.on_grid(channels, height, width) for end in (self.first, self.second))
+        return _Between(first, second, self.angles.flatten().tolist())
 
 
 def interpolate(
@@ -232,13 +238,13 @@ def sample_grid(pictures: Sequence[NDArray[np.uint8]], columns: int | None = Non
     return grid
 
 
-def checked(model: Model, settings: SampleSettings, count: int, batch: int) -> DenoiserModel:
-    """The model, if it is a denoiser that can draw so.
+def checked(model: Model, settings: SampleSettings, count: int, batch: int) -> Drawer:
+    """The model, if it is one that can draw so.
 
     Raises:
         InputError: if not.
     """
-    if not isinstance(model, DenoiserModel):
+    if not isinstance(model, DenoiserModel | LatentModel):
         raise InputError(
             "this model makes pictures from prompts: use generate, or name a model that was "
             "trained here or a U-Net of Diffusers"
@@ -254,7 +260,7 @@ def checked(model: Model, settings: SampleSettings, count: int, batch: int) -> D
     return model
 
 
-def _size(model: DenoiserModel, settings: SampleSettings) -> tuple[int, int]:
+def _size(model: Drawer, settings: SampleSettings) -> tuple[int, int]:
     image = settings.image
     if image is None:
         height, width = settings.size or model.size or (256, 256)
@@ -269,7 +275,7 @@ def _size(model: DenoiserModel, settings: SampleSettings) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
 
 
-def _names(model: DenoiserModel, labels: Sequence[Label]) -> list[str]:
+def _names(model: Drawer, labels: Sequence[Label]) -> list[str]:
     """Classes by name."""
     return [model.classes[number] for number in model.label_numbers(labels)]
 

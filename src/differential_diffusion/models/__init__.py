@@ -5,12 +5,14 @@ from __future__ import annotations
 from .base import Model
 from .denoiser import DenoiserModel
 from .interchange import export_pipeline, import_pipeline
+from .latent_model import LatentModel
 from .load import MODELS, load_model, prior_network
 from .pipeline import PipelineModel
 
 __all__ = [
     "MODELS",
     "DenoiserModel",
+    "LatentModel",
     "Model",
     "PipelineModel",
     "export_pipeline",

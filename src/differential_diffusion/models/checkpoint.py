@@ -25,6 +25,25 @@ FORMAT = "differential-diffusion/1"
 
 
 @dataclass(frozen=True)
+class LatentSpace:
+    """How latents are normalised: z = σ_data (y - mean) / deviation, y being the codec's own.
+
+    Attributes:
+        mean, deviation: one number for each channel.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "deviation"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        finite = all(abs(value) < float("inf") for value in (*self.mean, *self.deviation))
+        if not finite or len(self.mean) != len(self.deviation) or min(self.deviation) <= 0:
+            raise ValueError("the latents need a mean and a positive deviation for each channel")
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     """What the weights need besides themselves.
 
@@ -36,6 +55,8 @@ class CheckpointConfig:
         maps: whether it was trained on maps of levels, or on one level for each picture.
         classes: names of its classes.
         size: height and width of the pictures that it was trained on, in pixels.
+        latent: how the latents that it works on are normalised; None if it works on pixels. The
+            codec lies in the folder `codec` beside the description.
         card: figures and provenance, free-form.
     """
 
@@ -48,6 +69,7 @@ class CheckpointConfig:
     maps: bool = True
     classes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+    latent: LatentSpace | None = None
     card: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -62,6 +84,11 @@ class CheckpointConfig:
         for name, value in {**numbers, "sigma_data": self.form.sigma_data}.items():
             if not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise ValueError(f"{name} is {value!r}, not a positive number")
+        if self.latent is not None and len(self.latent.mean) != self.network.in_channels:
+            raise ValueError(
+                f"the latents have {len(self.latent.mean)} channels, the network "
+                f"{self.network.in_channels}"
+            )
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min {self.sigma_min} is not below sigma_max {self.sigma_max}")
 
@@ -88,6 +115,7 @@ class CheckpointConfig:
         raw["network"], raw["form"] = parse_network(raw["network"]), Parametrization(**form)
         raw["classes"] = tuple(raw.get("classes", ()))
         raw["size"] = tuple(raw["size"]) if raw.get("size") else None
+        raw["latent"] = LatentSpace(**raw["latent"]) if raw.get("latent") else None
         config = cls(**raw)
         config._check()
         return config

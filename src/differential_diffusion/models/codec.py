@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["decoded", "decoded_video", "encoded", "pack", "unpack"]
+__all__ = ["decoded", "decoded_video", "encoded", "pack", "pixels_of", "posterior", "unpack"]
 
 
 def pack(x: Tensor) -> Tensor:
@@ -41,11 +41,31 @@ def _in_full(vae: Any) -> Iterator[Any]:
 
 
 @torch.no_grad()
+def posterior(vae: Any, pixels: Tensor, device: torch.device | None = None) -> Any:
+    """The law of the latents of pixels (B,C,H,W) in [-1, 1], as Diffusers has it.
+
+    Args:
+        vae: an autoencoder.
+        pixels: of sides that are multiples of its cells.
+        device: where it computes, if not where its weights are.
+    """
+    with _in_full(vae) as full:
+        return full.encode(pixels.to(device or full.device, full.dtype)).latent_dist
+
+
+@torch.no_grad()
+def pixels_of(vae: Any, latents: Tensor) -> Tensor:
+    """Pixels (B,C,H,W) in [-1, 1], give or take, of the autoencoder's own latents, (B,C,h,w)."""
+    with _in_full(vae) as full:
+        made: Tensor = full.decode(latents.to(full.dtype)).sample
+    return made
+
+
 def encoded(pipeline: Any, pixels: Tensor) -> Tensor:
     """The most likely latents (B,C,h,w) of pixels (B,3,H,W) in [-1, 1], as the network has them."""
-    device = getattr(pipeline, "_execution_device", pipeline.vae.device)  # offloaded or not
-    with _in_full(pipeline.vae) as vae:
-        latents: Tensor = vae.encode(pixels.to(device, vae.dtype)).latent_dist.mode()
+    vae = pipeline.vae
+    device = getattr(pipeline, "_execution_device", vae.device)  # offloaded or not
+    latents: Tensor = posterior(vae, pixels, device).mode()
     return latents * float(vae.config.scaling_factor)
 
 
@@ -67,9 +87,8 @@ def decoded(pipeline: Any, latents: Tensor, grid: tuple[int, int]) -> Tensor:
     if type(pipeline.scheduler).__name__ == "SCMScheduler":
         latents = latents / pipeline.scheduler.config.sigma_data
     of_videos = type(pipeline.vae).__name__ == "AutoencoderKLQwenImage"
-    with _in_full(pipeline.vae) as vae:
-        latents = _unscaled(latents, vae.config).to(vae.dtype)
-        made = vae.decode(latents.unsqueeze(2) if of_videos else latents).sample
+    own = _unscaled(latents, pipeline.vae.config)
+    made = pixels_of(pipeline.vae, own.unsqueeze(2) if of_videos else own)
     return (made[:, :, 0] if of_videos else made).float().cpu()
 
 

@@ -237,22 +237,27 @@ class LiftedModel(DenoiserModel):
         Raises:
             InputError: if the picture is in colour and the model knows grey ones only.
         """
-        own = replace(plan, image=self._in_own_channels(plan.image))
+        own = replace(plan, image=in_own_channels(plan.image, self.channels, self.name))
         reference, start_noise = own.image.to(self.device), noise(0).to(self.device)
         lifted = self.with_denoiser(lift(self.denoiser, reference, start_noise))
         samples = DenoiserModel.run(lifted, own, noise, on_step)
         return samples.expand(-1, plan.image.shape[1], -1, -1)
 
-    def _in_own_channels(self, image: Tensor) -> Tensor:
-        """A grey picture's equal channels as one, where the model has one."""
-        if self.channels > 1:
-            return image
-        if not bool((image == image[:, :1]).all()):
-            raise InputError(
-                f"the model '{self.name}' knows grey pictures only and this one is in colour: "
-                "convert it to grey, or use a model of colour pictures"
-            )
-        return image[:, :1]
+
+def in_own_channels(image: Tensor, channels: int, name: str) -> Tensor:
+    """A grey picture's equal channels as one, where the model has one.
+
+    Raises:
+        InputError: if the picture is in colour and the model knows grey ones only.
+    """
+    if channels > 1:
+        return image
+    if not bool((image == image[:, :1]).all()):
+        raise InputError(
+            f"the model '{name}' knows grey pictures only and this one is in colour: "
+            "convert it to grey, or use a model of colour pictures"
+        )
+    return image[:, :1]
 
 
 def from_checkpoint(
@@ -263,7 +268,7 @@ def from_checkpoint(
     device: torch.device,
     precision: str = "auto",
 ) -> DenoiserModel:
-    """Load a checkpoint of ours as a model.
+    """Load a checkpoint of ours as a model, one of latents as a model of these.
 
     Args:
         weights, config: see `load_checkpoint`.

@@ -18,6 +18,7 @@ from .unet import UNetModel, from_unet
 
 __all__ = [
     "INDEX_FILE",
+    "check_weights",
     "is_of_diffusers",
     "kind_of",
     "load_diffusers",
@@ -134,7 +135,7 @@ def read_unet(folder: Path, scheduler: Path | None = None) -> tuple[Any, Any]:
     kind = _class_in(_read(part / CONFIG_FILE), part / CONFIG_FILE)
     if kind != "UNet2DModel":
         raise InputError(f"'{part}' holds a {kind}: only a UNet2DModel is known")
-    _check_weights(part)
+    check_weights(part)
     try:
         unet, found = UNet2DModel.from_pretrained(
             part, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -150,8 +151,12 @@ def read_unet(folder: Path, scheduler: Path | None = None) -> tuple[Any, Any]:
     return unet, made
 
 
-def _check_weights(folder: Path) -> None:
-    """That there are weights which need no unpickling."""
+def check_weights(folder: Path) -> None:
+    """That there are weights which need no unpickling.
+
+    Raises:
+        InputError: if not.
+    """
     if any(folder.glob("*.safetensors")):
         return
     pickled = sorted(file.name for file in folder.glob("*.bin"))

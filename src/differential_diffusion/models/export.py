@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..files import write_atomically
 from .checkpoint import CONFIG_FILE, CheckpointConfig, load_checkpoint, save_checkpoint
 from .denoiser import as_model
 from .interchange import Sampler, is_pipeline, read_pipeline, write_pipeline
+from .latent_model import CODEC_FOLDER, codec_of
 from .load import prior_files
 from .network import Network
 from .publish import Form
@@ -142,6 +144,9 @@ def write_model(
     if source.notice is not None:
         write_atomically(folder / NOTICE_FILE, source.notice.encode())
     if to == "checkpoint":
+        if described.latent is not None:
+            codec = codec_of(source.folder or Path(source.name))
+            shutil.copytree(codec, folder / CODEC_FOLDER)
         save_checkpoint(folder, network, described, dtype)
         return "checkpoint", ()
     notes = write_pipeline(

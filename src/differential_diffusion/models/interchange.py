@@ -142,6 +142,11 @@ def exportable(network: Network, described: CheckpointConfig, name: str) -> Any:
     Raises:
         InputError: for any other.
     """
+    if described.latent is not None:
+        raise InputError(
+            f"the model '{name}' works on latents, for which no stock pipeline without a prompt "
+            "is told their normalisation: export it as a checkpoint"
+        )
     if not isinstance(network, UNet2D):
         raise InputError(
             f"the model '{name}' is a U-Net of ours, told the noise of every pixel, for which "

@@ -18,6 +18,7 @@ from .checkpoint import CONFIG_FILE, CheckpointConfig, load_checkpoint
 from .denoiser import DenoiserModel, from_checkpoint
 from .device import choose_device
 from .diffusers import INDEX_FILE, is_of_diffusers, load_diffusers, wrap_diffusers
+from .latent_model import LatentModel, load_own
 from .network import Network
 
 Loader = Callable[[str, "Path | None", torch.device, str], Model]
@@ -53,9 +54,9 @@ def prior_network() -> tuple[Network, CheckpointConfig]:
 
 def _load_checkpoint(
     reference: str, config: Path | None, device: torch.device, precision: str
-) -> DenoiserModel:
+) -> DenoiserModel | LatentModel:
     path = Path(reference)
-    return from_checkpoint(path, config, name=reference, device=device, precision=precision)
+    return load_own(path, config, name=reference, device=device, precision=precision)
 
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

@@ -80,11 +80,12 @@ def _what(described: CheckpointConfig) -> str:
         if form.told == "timestep"
         else "the noise level"
     )
+    taken = "pictures" if described.latent is None else "latents"
     of = "of every pixel" if described.maps else "of the whole picture"
     lines = [
         "A denoising diffusion model, made with differential-diffusion.",
         "",
-        f"- pictures: {network.in_channels} channels",
+        f"- {taken}: {network.in_channels} channels",
         f"- network: {kind}, told {told} {of}",
         f"- predicts: {form.prediction}",
         f"- σ: from {described.sigma_min:g} to {described.sigma_max:g}, on data in [-1, 1]",

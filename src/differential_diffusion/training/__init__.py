@@ -1,4 +1,4 @@
-"""Training of denoisers: typed configuration, objectives, the loop.
+"""Training of denoisers and codecs: typed configuration, objectives, the loop.
 
 The loop needs accelerate, and loads when it is asked for.
 """
@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .codec_config import CodecConfig
 from .config import TrainingConfig
 from .config_file import load_config, overrides
 
 if TYPE_CHECKING:
     from .loop import Progress, TrainingStopped, train
 
-__all__ = ["Progress", "TrainingConfig", "TrainingStopped", "load_config", "overrides", "train"]
+__all__ = [
+    "CodecConfig",
+    "Progress",
+    "TrainingConfig",
+    "TrainingStopped",
+    "load_config",
+    "overrides",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import Self
 
 from ..core.noise import SigmaFields
 from ..data.crops import Cut, Symmetries
@@ -43,11 +44,13 @@ Shape = UNetConfig | UNet2DConfig
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the pictures are, how they are cut, and what the network is told of them.
 
     `path` is a folder, a tar file, a folder of tar shards, a folder that `datasets` saved, or
@@ -75,7 +78,7 @@ class DataConfig(_Section):
     workers: int = Field(0, ge=0)
 
 
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """Shape of the U-Net, see `nn.UNetConfig`; or the arguments of a `UNet2DModel` of Diffusers."""
 
     channels: tuple[int, ...] = (64, 128, 160)
@@ -98,7 +101,7 @@ class NetworkConfig(_Section):
         return UNetConfig(**own, **of_data)
 
 
-class ObjectiveConfig(_Section):
+class ObjectiveConfig(Section):
     """What is learnt, see `training.objectives`.
 
     `maps` has the level vary over a picture, as strength maps need it; without, there is one level
@@ -122,14 +125,14 @@ class ObjectiveConfig(_Section):
         return value
 
 
-class NoiseConfig(_Section):
+class NoiseConfig(Section):
     """The law of levels and σ fields, see `core.noise.SigmaFields`.
 
     `mean` and `deviation` are those of ln σ in EDM; other objectives have laws of their own.
     `sigma_min` and `sigma_max` are by default those of the objective (0.002 and 20 for EDM).
     `coloured` is the probability that a picture of noise below σ = 1 carries noise such as
     cameras leave, see `core.noise.camera_noise`, in place of white noise; by default 0.25 for EDM
-    with maps, which restores photographs, else 0.
+    with maps of pixels, which restores photographs, else 0.
     """
 
     uniform: float = Field(0.5, ge=0)
@@ -144,7 +147,7 @@ class NoiseConfig(_Section):
     coloured: float | None = Field(None, ge=0, le=1)
 
 
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """Optimizer and schedule: warm-up, a plateau, and a cosine to zero over the last `decay`.
 
     "muon" moves the 3x3 kernels of the residual blocks by orthogonalised momentum and the rest
@@ -164,8 +167,8 @@ class OptimizerConfig(_Section):
     ema_halflife: float = Field(500.0, gt=0)
 
 
-class ValidationConfig(_Section):
-    """The loss and denoising PSNR on held-out pictures, and samples, every so many steps.
+class JudgingConfig(Section):
+    """How a run judges itself, every so many steps.
 
     `pictures` is how many of the held-out pictures, and of the training pictures for comparison,
     are looked at. Training ends early when the loss on held-out pictures has not fallen for
@@ -175,12 +178,20 @@ class ValidationConfig(_Section):
     every: int = Field(1000, ge=1)
     pictures: int = Field(256, ge=1)
     patience: int = Field(0, ge=0)
+
+
+class ValidationConfig(JudgingConfig):
+    """The loss and denoising PSNR on held-out pictures, and samples.
+
+    A model of latents has no PSNR, since its noise is not that of pictures.
+    """
+
     noise_levels_8bit: tuple[PositiveFloat, ...] = (15.0, 25.0, 50.0)
     crop: int = Field(256, ge=4)
     sample_steps: int = Field(20, ge=1)
 
 
-class CheckpointConfig(_Section):
+class CheckpointConfig(Section):
     """A checkpoint every so many steps; the newest `keep` stay, and those at `keep_steps`."""
 
     every: int = Field(500, ge=1)
@@ -188,15 +199,27 @@ class CheckpointConfig(_Section):
     keep_steps: tuple[int, ...] = ()
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Where the figures of a run go besides metrics.jsonl."""
 
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     project: str = "differential-diffusion"
 
 
-class TrainingConfig(_Section):
-    """Everything a training run depends on.
+class LatentConfig(Section):
+    """Train on the latents of a codec in place of pixels, see `training.latents`.
+
+    `codec` is a folder of an `AutoencoderKL`, such as `final` of a run of `kind: codec`, or an id
+    on the hub. `cache` is where latents are kept, by default the folder `latents` of the output;
+    several runs may share one.
+    """
+
+    codec: str
+    cache: Path | None = None
+
+
+class RunConfig(Section):
+    """What every run depends on.
 
     `batch_size` counts the pictures of a step, over all processes and `accumulation` turns.
     """
@@ -210,39 +233,81 @@ class TrainingConfig(_Section):
     precision: Precision = "auto"
     compile: bool = False
     gradient_checkpointing: bool = False
-    sigma_data: float = Field(0.5, gt=0)
     init_from: Path | None = None
-    network: NetworkConfig = NetworkConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    noise: NoiseConfig = NoiseConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    validation: ValidationConfig = ValidationConfig()
+    validation: JudgingConfig = JudgingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
-    def _check_built(self) -> TrainingConfig:
-        self.goal()
-        self.fields()
-        stride = self.shape().stride
-        if self.data.patch_size % stride:
-            raise ValueError(f"data.patch_size {self.data.patch_size} is no multiple of {stride}")
+    def _check_turns(self) -> Self:
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} is no multiple of accumulation {self.accumulation}"
             )
         return self
 
-    def shape(self, classes: int = 0, vector: int = 0, condition_channels: int = 0) -> Shape:
+
+class TrainingConfig(RunConfig):
+    """Everything that training a denoiser depends on."""
+
+    kind: Literal["denoiser"] = "denoiser"
+    latent: LatentConfig | None = None
+    sigma_data: float = Field(0.5, gt=0)
+    network: NetworkConfig = NetworkConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    noise: NoiseConfig = NoiseConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _check_built(self) -> TrainingConfig:
+        self.goal()
+        self.fields()
+        self.shape()
+        refused = {
+            "data.augmentation": self.data.augmentation > 0,
+            "data.pictures": self.data.pictures is not None,
+            "noise.coloured": bool(self.noise.coloured),
+        }
+        for name, given in refused.items():
+            if given and self.latent is not None:
+                raise ValueError(f"{name} is not for latents: leave it out")
+        return self
+
+    def shape(
+        self,
+        classes: int = 0,
+        vector: int = 0,
+        condition_channels: int = 0,
+        channels: int | None = None,
+        cell: int = 1,
+    ) -> Shape:
         """The network, given what the data tell.
 
+        Args:
+            classes, vector, condition_channels: see `nn.UNetConfig`.
+            channels: of latents; those of the pictures by default.
+            cell: pixels a side of what the network takes for a pixel.
+
         Raises:
-            ValueError: if the network cannot be told that.
+            ValueError: if the network cannot be told that, or squares are no multiple of its
+                stride.
         """
+        shape = self._shape(classes, vector, condition_channels, channels, cell)
+        if self.data.patch_size % (shape.stride * cell):
+            raise ValueError(
+                f"data.patch_size {self.data.patch_size} is no multiple of {shape.stride * cell}"
+            )
+        return shape
+
+    def _shape(
+        self, classes: int, vector: int, condition_channels: int, channels: int | None, cell: int
+    ) -> Shape:
         data, diffusers = self.data, self.network.diffusers
+        channels = data.channels if channels is None else channels
         if diffusers is None:
             return self.network.build(
-                in_channels=data.channels,
+                in_channels=channels,
                 classes=classes,
                 vector=vector,
                 condition_channels=condition_channels,
@@ -263,12 +328,12 @@ class TrainingConfig(_Section):
                 off = "false" if name == "objective.maps" else "out"
                 verb = "set it to" if off == "false" else "leave it"
                 raise ValueError(f"a network of Diffusers cannot be told of {name}: {verb} {off}")
-        return UNet2DConfig(diffusers, data.channels, classes, data.patch_size)
+        return UNet2DConfig(diffusers, channels, classes, data.patch_size // cell)
 
     @property
     def coloured(self) -> float:
         """How often noise is such as cameras leave."""
-        restores = self.objective.name == "edm" and self.objective.maps
+        restores = self.objective.name == "edm" and self.objective.maps and self.latent is None
         given = self.noise.coloured
         return given if given is not None else 0.25 * restores
 
@@ -329,37 +394,3 @@ def _imported(path: str) -> Loss:
         raise InputError(f"objective.loss '{path}' is no function: name one")
     loss: Loss = found
     return loss
-
-
-# What a resumed run may change: nothing of it decides what a step computes, but for `steps`
-# (training longer) and the schedule that ends with them.
-_FREE = {
-    "output",
-    "steps",
-    "compile",
-    "gradient_checkpointing",
-    "init_from",
-    "validation",
-    "checkpoint",
-    "tracking",
-}
-_FREE_KEYS = {"data.path", "data.split", "data.max_skipped", "data.workers", "optimizer.decay"}
-
-
-def changed_key(stored: dict[str, Any], config: TrainingConfig) -> str | None:
-    """The first setting in which a run's stored configuration differs, as 'section.key'.
-
-    Settings that a resumed run may change do not count; neither do keys that `stored` lacks.
-    """
-    now = config.model_dump(mode="json", exclude=_FREE)
-    for section, value in now.items():
-        before = stored.get(section, value)
-        if not (isinstance(value, dict) and isinstance(before, dict)):
-            if before != value:
-                return section
-            continue
-        for name, entry in value.items():
-            key = f"{section}.{name}"
-            if key not in _FREE_KEYS and before.get(name, entry) != entry:
-                return key
-    return None

@@ -5,18 +5,31 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from ..errors import InputError
 from ..keyvalue import key_value
-from .config import TrainingConfig
+from .codec_config import CodecConfig
+from .config import RunConfig, TrainingConfig
+
+KINDS: dict[str, type[TrainingConfig] | type[CodecConfig]] = {
+    "denoiser": TrainingConfig,
+    "codec": CodecConfig,
+}
+"""What a run trains, by its `kind`."""
 
 
-def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
-    """Read a YAML file as a `TrainingConfig`; `overrides` replace top-level keys.
+def load_config(
+    path: str | Path, overrides: dict[str, Any] | None = None
+) -> TrainingConfig | CodecConfig:
+    """Read a YAML file as a `TrainingConfig`, or a `CodecConfig` if it says `kind: codec`.
+
+    Args:
+        path: the file.
+        overrides: replace its top-level keys.
 
     Raises:
         InputError: for a missing file, bad YAML, an unknown key (with the nearest known one)
@@ -36,10 +49,14 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
         ) from None
     if not isinstance(raw, dict):
         raise InputError(f"'{path}' must hold a mapping of settings such as 'steps: 1000'")
+    raw |= overrides or {}
+    kind = raw.get("kind", "denoiser")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"in '{path}', 'kind' is {kind!r}: it must be one of {', '.join(KINDS)}")
     try:
-        return TrainingConfig.model_validate(raw | (overrides or {}))
+        return KINDS[kind].model_validate(raw)
     except ValidationError as error:
-        raise InputError(f"in '{path}', {_explain(error)}") from None
+        raise InputError(f"in '{path}', {_explain(error, KINDS[kind])}") from None
 
 
 def overrides(path: str | Path, settings: Iterable[str]) -> dict[str, Any]:
@@ -79,11 +96,11 @@ def _tree(path: Path) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, model: type[RunConfig]) -> str:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"]) or "the whole"
     if first["type"] == "extra_forbidden":
-        section = _section(first["loc"][:-1])
+        section = _section(first["loc"][:-1], model)
         near = difflib.get_close_matches(str(first["loc"][-1]), section, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys are {', '.join(section)}"
         return f"the key '{key}' is not known: {hint}"
@@ -99,8 +116,9 @@ def _explain(error: ValidationError) -> str:
     )
 
 
-def _section(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = TrainingConfig
+def _section(location: tuple[int | str, ...], model: Any) -> list[str]:
     for part in location:
-        model = model.model_fields[str(part)].annotation
+        found = model.model_fields[str(part)].annotation
+        # A section that may be left out stands beside None.
+        model = next((m for m in get_args(found) if hasattr(m, "model_fields")), found)
     return list(model.model_fields)

@@ -18,6 +18,7 @@ from ..core.noise import camera_noise, derive_seed, generator
 from ..data.crops import Items
 from ..data.images import NamedImage, load_images
 from ..errors import InputError
+from ..models.checkpoint import LatentSpace
 from ..nn import Conditions
 from .config import DataConfig, TrainingConfig
 
@@ -34,10 +35,13 @@ class Pictures:
         vectors: numbers by name, if asked for.
         pictures: pictures to condition on by name, if asked for.
         digest: tells one set of training pictures from another.
+        space: how latents are normalised; None for pixels.
 
     Raises:
         InputError: for unusable data.
     """
+
+    space: LatentSpace | None = None
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config

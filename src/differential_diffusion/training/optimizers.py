@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from ..models.network import Network
 from .config import OptimizerConfig
 from .muon import Muon
+
+
+class Trainable(Protocol):
+    """A network whose bulk of weights is told apart."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """All weights."""
+        ...
+
+    def residual_kernels(self) -> list[Tensor]:
+        """The 3x3 kernels of its residual blocks."""
+        ...
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -23,7 +37,7 @@ def ema_decay(step: int, halflife: float) -> float:
     return float(0.5 ** (1 / max(1e-8, min(halflife, 0.1 * (step + 1)))))
 
 
-def build_optimizers(network: Network, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(network: Trainable, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """The optimizers of a run, each group with its `initial_lr`."""
     kernels = network.residual_kernels() if config.name == "muon" else []
     taken = {id(kernel) for kernel in kernels}

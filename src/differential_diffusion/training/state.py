@@ -249,6 +249,7 @@ def prune_checkpoints(output: Path, keep: int, keep_steps: tuple[int, ...]) -> N
 
 def remove_stale(output: Path) -> None:
     """Remove what runs that were killed had not finished writing, or removing."""
-    for stale in (output / "checkpoints").glob(f".{_PREFIX}*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    for folder, begun in ((output / "checkpoints", _PREFIX), (output / "final", "codec.")):
+        for stale in folder.glob(f".{begun}*"):
+            shutil.rmtree(stale, ignore_errors=True)
     remove_drafts(output)

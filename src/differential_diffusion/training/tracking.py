@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import MissingExtraError
 from ..files import write_atomically
-from .config import TrainingConfig
+from .config import RunConfig
 
 
 class Trackers:
@@ -22,7 +22,7 @@ class Trackers:
         MissingExtraError: for a tracker that is not installed.
     """
 
-    def __init__(self, config: TrainingConfig, *, step: int) -> None:
+    def __init__(self, config: RunConfig, *, step: int) -> None:
         self.board: Any = None
         self.run: Any = None
         for name in config.tracking.trackers:
@@ -66,7 +66,7 @@ def _tensorboard(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
-def _wandb(config: TrainingConfig) -> Any:
+def _wandb(config: RunConfig) -> Any:
     """The run at Weights & Biases, by an id that the output folder keeps: resumed, the same one."""
     try:
         import wandb

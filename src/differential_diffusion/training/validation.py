@@ -22,7 +22,7 @@ from ..data.crops import to_tensor
 from ..data.images import NamedImage
 from ..files import write_atomically
 from ..models.checkpoint import CheckpointConfig
-from ..models.denoiser import DenoiserModel, as_model
+from ..models.denoiser import as_model
 from ..models.network import Network
 from ..nn import Conditions
 from .config import TrainingConfig
@@ -60,7 +60,7 @@ class Validator:
             metrics[f"loss_{side}"] = float(losses.mean())
         for band, (held_out, training) in enumerate(zip(*bands.values(), strict=True), 1):
             metrics[f"gap_{band}"] = float(held_out.mean() - training.mean())
-        return metrics | self._psnr(network, bf16)
+        return metrics | self.psnr(network, bf16)
 
     @torch.no_grad()
     def losses(self, network: Network, side: str, bf16: bool = False) -> Tensor:
@@ -94,7 +94,7 @@ class Validator:
         return torch.cat(made, dim=1)
 
     @torch.no_grad()
-    def _psnr(self, network: Network, bf16: bool) -> dict[str, float]:
+    def psnr(self, network: Network, bf16: bool) -> dict[str, float]:
         """Mean PSNR in dB of one-step denoising at each noise level, noise not clipped."""
         device, dtype = _where(network)
         denoise = self.objective.form.denoiser(network)
@@ -102,9 +102,9 @@ class Validator:
         for level in self.config.validation.noise_levels_8bit:
             sigma = torch.full((1, 1, 1, 1), level / 127.5, device=device, dtype=dtype)
             scores = []
-            shown = islice(self.pictures.held_out, self.config.validation.pictures)
-            for index, image in enumerate(shown):
-                x0 = _centre(image, self.config.validation.crop)
+            looked_at = islice(self.pictures.held_out, self.config.validation.pictures)
+            for index, image in enumerate(looked_at):
+                x0 = centre(image, self.config.validation.crop)
                 noise = PositionalNoise([_SEED + index], *x0.shape[1:])(0)
                 x = (x0 + sigma.cpu() * noise).to(device, dtype, memory_format=torch.channels_last)
                 with _autocast(device, bf16):
@@ -117,39 +117,42 @@ class Validator:
         self, network: Network, described: CheckpointConfig, path: Path, bf16: bool = False
     ) -> None:
         """Write a PNG: restorations of held-out pictures, or samples of every class."""
-        model = as_model(network, described, name="trained", bf16=bf16)
+        model = self.model(network, described, bf16)
         if described.maps and not described.classes:
-            grid = self._restored(model)
+            grid = self.restored(model)
         else:
             grid = self._samples(model, described)
-        pixels = ((grid.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = BytesIO()
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
-        write_atomically(path, file.getvalue())
+        save_grid(grid, path)
 
-    def _restored(self, model: DenoiserModel) -> Tensor:
+    def model(self, network: Network, described: CheckpointConfig, bf16: bool) -> Any:
+        """A model of pictures."""
+        return as_model(network, described, name="trained", bf16=bf16)
+
+    def restored(self, model: Any) -> Tensor:
         """For four pictures clean, noisy, denoised, holed and inpainted, and a sample, (3,H,W)."""
         side = min(self.config.validation.crop, 128)
         sigma = torch.full((1, 1, 1, 1), 50 / 127.5)
         rows = []
         for index, image in enumerate(self.pictures.held_out[:4]):
-            x0 = _centre(image, side)
+            x0 = centre(image, side)
             noise = PositionalNoise([_SEED + index], *x0.shape[1:])
             noisy = x0 + sigma * noise(0)
-            hole = torch.zeros(1, 1, *x0.shape[-2:])
-            h, w = x0.shape[-2:]
-            hole[..., h // 3 : h // 2, w // 4 : 3 * w // 4] = 1
             with torch.no_grad():
                 denoised = model.denoiser(noisy, sigma)
-            plans = (Plan(x0, m, steps=self._steps) for m in (hole, torch.ones_like(hole)))
-            fresh = PositionalNoise([_SEED - 1 - index], *x0.shape[1:])
-            filled, generated = (model.run(plan, fresh) for plan in plans)
-            strip = [x0, noisy, denoised, x0 * (1 - hole), filled, generated]
+            strip = [x0, noisy, denoised, *self.filled(model, x0, index)]
             rows.append([shown(t[0], side) for t in strip])
         return torch.cat([torch.cat(row, dim=-1) for row in rows], dim=-2)
 
-    def _samples(self, model: DenoiserModel, described: CheckpointConfig) -> Tensor:
+    def filled(self, model: Any, x0: Tensor, index: int) -> list[Tensor]:
+        """A picture (1,C,H,W) with a hole, filled, and a sample of its size."""
+        hole = torch.zeros(1, 1, *x0.shape[-2:])
+        h, w = x0.shape[-2:]
+        hole[..., h // 3 : h // 2, w // 4 : 3 * w // 4] = 1
+        plans = (Plan(x0, m, steps=self._steps) for m in (hole, torch.ones_like(hole)))
+        fresh = PositionalNoise([_SEED - 1 - index], *x0.shape[1:])
+        return [x0 * (1 - hole), *(model.run(plan, fresh) for plan in plans)]
+
+    def _samples(self, model: Any, described: CheckpointConfig) -> Tensor:
         """Eight samples, or eight of each of the first ten classes in a row, (3,H,W)."""
         side = self.config.data.patch_size
         labels: Sequence[int | None] = range(min(10, len(described.classes))) or [None]
@@ -158,19 +161,20 @@ class Validator:
             [torch.cat([shown(one, side) for one in row], dim=-1) for row in rows], dim=-2
         )
 
-    def _drawn(self, model: DenoiserModel, label: int | None, seeds: Sequence[int]) -> Tensor:
+    def _drawn(self, model: Any, label: int | None, seeds: Sequence[int]) -> Tensor:
         """Samples of a class, (n,C,H,W)."""
         side = self.config.data.patch_size
         blank = torch.zeros(1, model.channels, side, side)
         told = model if label is None else model.given(label=label)
         plan = Plan(blank, torch.ones(1, 1, 1, 1), seeds=tuple(seeds), steps=self._steps)
-        return told.run(plan, PositionalNoise(plan.seeds, *blank.shape[1:]))
+        made: Tensor = told.run(plan, PositionalNoise(plan.seeds, *blank.shape[1:]))
+        return made
 
     def samples(
         self, network: Network, described: CheckpointConfig, count: int, bf16: bool = False
     ) -> Tensor:
         """Samples of all classes in turn, (count,C,H,W)."""
-        model = as_model(network, described, name="trained", bf16=bf16)
+        model = self.model(network, described, bf16)
         kinds: Sequence[int | None] = range(len(described.classes)) or [None]
         kinds = kinds[:count]
         drawn = [self._drawn(model, k, range(i, count, len(kinds))) for i, k in enumerate(kinds)]
@@ -214,7 +218,7 @@ def _autocast(device: torch.device, enabled: bool) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def _centre(image: NamedImage, side: int) -> Tensor:
+def centre(image: NamedImage, side: int) -> Tensor:
     """The middle of a picture as (1,C,h,w) in [-1,1], at most `side` pixels a side."""
     h, w = image.pixels.shape[:2]
     top, left = max(0, (h - side) // 2), max(0, (w - side) // 2)
@@ -226,3 +230,12 @@ def shown(picture: Tensor, side: int) -> Tensor:
     picture = picture[:3] if len(picture) >= 3 else picture[:1].expand(3, -1, -1)
     h, w = picture.shape[-2:]
     return torch.nn.functional.pad(picture, (0, side - w, 0, side - h), value=1.0)
+
+
+def save_grid(grid: Tensor, path: Path) -> None:
+    """Write a picture (3,H,W) in [-1,1] as PNG."""
+    pixels = ((grid.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
+    write_atomically(path, file.getvalue())

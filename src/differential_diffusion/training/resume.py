@@ -1,0 +1,48 @@
+"""Which settings a run that goes on may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .config import RunConfig
+
+# What a resumed run may change: nothing of it decides what a step computes, but for `steps`
+# (training longer) and the schedule that ends with them.
+_FREE = {
+    "output",
+    "steps",
+    "compile",
+    "gradient_checkpointing",
+    "init_from",
+    "validation",
+    "checkpoint",
+    "tracking",
+}
+_FREE_KEYS = {
+    "data.path",
+    "data.split",
+    "data.max_skipped",
+    "data.workers",
+    "latent.codec",  # of which the digest of a run's pictures tells
+    "latent.cache",
+    "optimizer.decay",
+}
+
+
+def changed_key(stored: dict[str, Any], config: RunConfig) -> str | None:
+    """The first setting in which a run's stored configuration differs, as 'section.key'.
+
+    Settings that a resumed run may change do not count; neither do keys that `stored` lacks.
+    """
+    now = config.model_dump(mode="json", exclude=_FREE)
+    for section, value in now.items():
+        before = stored.get(section, value)
+        if not (isinstance(value, dict) and isinstance(before, dict)):
+            if before != value:
+                return section
+            continue
+        for name, entry in value.items():
+            key = f"{section}.{name}"
+            if key not in _FREE_KEYS and before.get(name, entry) != entry:
+                return key
+    return None
