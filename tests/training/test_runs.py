@@ -71,10 +71,7 @@ def test_every_objective_ends_in_a_model(
 def test_every_objective_learns_to_denoise(
     settings: dict[str, Any], tmp_path: Path, name: str, maps: bool
 ) -> None:
-    """On pictures held out; of flat cells, so that a small neighbourhood tells much.
-
-    Scores grow as 1/σ, so that networks that predict them learn the more slowly; all begin at 0 dB.
-    """
+    """On pictures held out; of flat cells, so that a small neighbourhood tells much."""
     settings |= {
         "steps": 300,
         "objective": {"name": name, "maps": maps},
@@ -94,7 +91,7 @@ def test_every_objective_learns_to_denoise(
         x = x0 + sigma * noise
         better = psnr(model.denoiser(x, sigma), x0, data_range=2.0) - psnr(x, x0, data_range=2.0)
         gains.append(float(better))
-    assert min(gains) > {"dsm": 0.01, "ve": 0.01, "vp": 1.0, "sub-vp": 1.0}.get(name, 2.0), gains
+    assert min(gains) > 2.0, gains
 
 
 def test_a_loss_of_one_s_own_is_the_one_that_is_lowered(
@@ -121,8 +118,8 @@ def test_a_loss_of_one_s_own_is_the_one_that_is_lowered(
     assert_near(ends["own"], ends["ours"], 0)
     assert not torch.equal(ends["own"]["network.head.weight"], ends["mine"]["network.head.weight"])
     calls = sys.modules.pop("losses_of_a_user").calls
-    # One of each of 12 steps, and at two validations four bands of two sides.
-    assert len(calls) == 12 + 2 * 8
+    # One of each of 12 steps; four bands of two sides at two validations and in the report.
+    assert len(calls) == 12 + 3 * 8
 
 
 @pytest.mark.slow
