@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +111,29 @@ def test_the_demo_runs(repository: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "demo.png") as sheet:
         assert sheet.size[0] > 900
+
+
+def test_the_notebook_is_made_of_the_tutorial(repository: Path) -> None:
+    script = (repository / "examples" / "tutorial.py").read_text("utf-8")
+    made = example(repository, "make_notebook").notebook(script)
+    assert json.loads((repository / "examples" / "tutorial.ipynb").read_text("utf-8")) == made
+    code = ["".join(c["source"]) for c in made["cells"] if c["cell_type"] == "code"]
+    for cell in code:
+        compile(cell, "tutorial", "exec")
+    assert sum(map(len, code)) > 0.5 * len(script)
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_from_end_to_end(repository: Path, tmp_path: Path) -> None:
+    """With few steps; all of its pictures are there, and kept pixels are kept (it checks)."""
+    environment = os.environ | {"TUTORIAL_SHARE": "0.002", "TUTORIAL_FOLDER": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(repository / "examples" / "tutorial.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    made = {path.stem for path in tmp_path.glob("*.png")}
+    assert made == {"noise", "progress", "generated", "classes", "edited"}
+    assert "over-fit" in done.stdout
