@@ -65,13 +65,14 @@ def test_killed_twenty_times(settings: dict[str, Any], tmp_path: Path, server: S
     for life in range(20):
         begun = newest(output)
         run = server.start(config, 2)
-        started = draw.random() < 0.85
+        started, writing = draw.random() < 0.85, False
         if started:
             goal = begun + draw.randrange(1, 8)
             run.until(lambda goal=goal: newest(output) >= goal)  # type: ignore[misc]
-            if draw.random() < 0.6:
+            writing = draw.random() < 0.6
+            if writing:  # killed at once, or a little later
                 run.until(lambda: any(checkpoints.glob(".step-*")))
-        time.sleep(draw.random() * (0.01 if life % 2 else 0.2))
+        time.sleep(draw.random() * (0.2 if not writing else 0.004 if life % 2 else 0))
         # While they look for each other, one waits half an hour for the other: kill both.
         whom = draw.choice([None, None, 0, 1]) if started else None
         run.signal(signal.SIGKILL, whom)
