@@ -18,15 +18,13 @@ A thin face over `core`, `nn` and `training.objectives`; `training` does the sam
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .core.ladder import sigmas_from_betas
-from .core.parametrization import BETAS, Parametrization, Schedule
+from .core.parametrization import Parametrization, Schedule, table_of_sigmas
 from .core.path import wait
 from .core.sample import sample
 from .core.solvers import SOLVERS
@@ -66,7 +64,7 @@ def noise_schedule(
     t = torch.as_tensor(t)
     if t.is_floating_point() or not bool(((t >= 0) & (t < timesteps)).all()):
         raise InputError(f"t must hold whole numbers from 0 to {timesteps - 1}: clip them.")
-    return _sigmas(schedule, timesteps).to(t.device)[t].float()
+    return table_of_sigmas(schedule, timesteps).to(t.device)[t].float()
 
 
 def forward_diffusion(
@@ -220,7 +218,7 @@ class DiffusionModel(nn.Module):
 
     def save(self, folder: str | Path) -> Path:
         """Write the model to a folder that `load_model` reads; returns the folder."""
-        sigmas = _sigmas(self.schedule, self.timesteps)
+        sigmas = table_of_sigmas(self.schedule, self.timesteps)
         described = CheckpointConfig(
             self.network.config,
             self.objective.form,
@@ -232,8 +230,3 @@ class DiffusionModel(nn.Module):
         )
         save_checkpoint(Path(folder), self.network, described, torch.float32)
         return Path(folder)
-
-
-@lru_cache(maxsize=8)
-def _sigmas(schedule: Schedule, timesteps: int) -> Tensor:
-    return sigmas_from_betas(BETAS[schedule](timesteps))

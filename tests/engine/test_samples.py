@@ -130,3 +130,10 @@ def test_what_cannot_be_drawn_is_refused(given: dict[str, Any], message: str) ->
         list(draw_samples(model(classes=()), 2, labels=[0]))
     with pytest.raises(InputError, match="count is 1"):
         list(interpolate(model(), 0, 1, 1))
+
+
+def test_each_stands_for_all_classes_in_turn() -> None:
+    made = list(draw_samples(model(), 4, labels=["each"], steps=2))
+    assert [sample.label for sample in made] == ["ant", "bee", "cow", "ant"]
+    with pytest.raises(InputError, match="knows no classes"):
+        list(draw_samples(model(classes=()), 1, labels=["each"]))

@@ -35,16 +35,10 @@ from differential_diffusion.models.interchange import CLASSES_FILE
 from differential_diffusion.models.network import UNet2D, UNet2DConfig, build_network
 from differential_diffusion.nn import SigmaMapUNet, UNetConfig
 
+from ..unet2d import OPTIONS
+
 diffusers = pytest.importorskip("diffusers")
 
-OPTIONS: dict[str, Any] = {
-    "block_out_channels": [8, 16],
-    "norm_num_groups": 4,
-    "layers_per_block": 1,
-    "attention_head_dim": 4,
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-}
 KINDS = [
     ("noise", "linear", 200),  # of the whole table, a random network's samples are black or white
     ("clean", "cosine", 1000),

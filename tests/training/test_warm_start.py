@@ -20,16 +20,10 @@ from differential_diffusion.models.network import UNet2D, UNet2DConfig, build_ne
 from differential_diffusion.training import load_config, train
 from differential_diffusion.training.state import warm_start
 
+from ..unet2d import OPTIONS
+
 diffusers = pytest.importorskip("diffusers")
 
-OPTIONS: dict[str, Any] = {
-    "block_out_channels": [8, 16],
-    "norm_num_groups": 4,
-    "layers_per_block": 1,
-    "attention_head_dim": 4,
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-}
 DDPM = Parametrization("noise", "preserving", told="timestep")
 
 

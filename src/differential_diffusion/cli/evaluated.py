@@ -89,7 +89,7 @@ def _teller(bar: Any) -> Callable[[str], Callable[[int, int | None], None]]:
 def _reference(
     options: Options, extractors: Sequence[Extractor], tell: Callable[[str], Any]
 ) -> FeatureSet:
-    from ..evaluation.sets import collect, load_features
+    from ..evaluation.sets import load_features
 
     if options.reference.lower().endswith(FEATURES):
         return load_features(
@@ -99,15 +99,23 @@ def _reference(
             size=options.size,
             channels=options.channels,
         )
+    return _collected(options.reference, options, extractors, tell("reference"))
+
+
+def _collected(
+    source: str, options: Options, extractors: Sequence[Extractor], tell: Any
+) -> FeatureSet:
+    from ..evaluation.sets import collect
+
     return collect(
-        _source(options.reference),
+        _source(source),
         extractors,
         count=options.count,
         size=options.size,
         channels=options.channels,
         split=options.split,
         batch_size=options.batch_size,
-        on_progress=tell("reference"),
+        on_progress=tell,
     )
 
 
@@ -118,18 +126,8 @@ def _of_samples(
     tell: Callable[[str], Any],
 ) -> Evaluation:
     from ..evaluation.compare import compare_sets
-    from ..evaluation.sets import collect
 
-    made = collect(
-        _source(options.samples or ""),
-        extractors,
-        count=options.count,
-        size=options.size,
-        channels=options.channels,
-        split=options.split,
-        batch_size=options.batch_size,
-        on_progress=tell("samples"),
-    )
+    made = _collected(options.samples or "", options, extractors, tell("samples"))
     return compare_sets(made, reference, extractors, seed=options.seed, gallery=options.gallery)
 
 
@@ -164,7 +162,7 @@ def _of_model(
     tell: Callable[[str], Any],
 ) -> Iterator[Evaluation]:
     from ..evaluation.curves import quality_curve, training_curve
-    from ..models import DenoiserModel, load_model
+    from ..models import load_model
 
     settings: dict[str, Any] = {
         "count": len(reference) if options.count is None else options.count,
@@ -179,12 +177,6 @@ def _of_model(
     }
     if options.model is not None:
         model = load_model(options.model, device=options.device)
-        if options.label == ["each"]:
-            if not isinstance(model, DenoiserModel) or not model.classes:
-                raise InputError(
-                    f"the model '{options.model}' knows no classes: leave --label out."
-                )
-            settings["labels"] = list(model.classes)
         yield from quality_curve(model, reference, extractors, **settings)
         return
     run = Path(options.run or "").expanduser()

@@ -121,6 +121,7 @@ def sample(
     Sample i depends on the seed and i alone. A folder that was begun with the same settings is
     gone on with.
     """
+    from ..engine import labels_asked
     from ..models import DenoiserModel, LatentModel, load_model
 
     report = Reporter(json_lines=json, quiet=quiet)
@@ -133,9 +134,8 @@ def sample(
     loaded = load_model(model, device=device, precision=precision)
     if not isinstance(loaded, DenoiserModel | LatentModel):
         raise InputError(f"'{model}' makes pictures from prompts: use `diffdiff generate`.")
-    labels = list(loaded.classes) if label == ["each"] else label
-    if label == ["each"] and not labels:
-        raise InputError(f"the model '{model}' knows no classes: leave --label out.")
+    asked = labels_asked(loaded, label)
+    labels = None if asked is None else [str(name) for name in asked]
     settings: dict[str, Any] = {
         "guidance_scale": guidance,
         "steps": steps,

@@ -70,8 +70,7 @@ class _Display:
         self.logged = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        speed = f"{progress.images_per_second:.0f} images/s"
-        label = f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}"
+        speed, label = progress.speed, progress.label
         if self.task is None:
             if progress.step > 1:
                 self.report.note(f"going on from step {progress.step - 1}.")
@@ -80,5 +79,4 @@ class _Display:
         due = self.bar.disable and time.monotonic() - self.logged > _LOG_SECONDS
         if progress.metrics or due:
             self.logged = time.monotonic()
-            figures = [f"{name} {value:.2f}" for name, value in progress.metrics.items()]
-            self.report.note("  ".join([label, speed, *figures]))
+            self.report.note(progress.line())

@@ -28,11 +28,21 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .ladder import cosine_betas, linear_betas
+from .ladder import cosine_betas, linear_betas, sigmas_from_betas
 from .precondition import BetaTimes, Network, log_level
 from .types import Denoiser
 
-__all__ = ["SCALINGS", "Form", "Parametrization", "Prediction", "Scaling", "Schedule", "Told"]
+__all__ = [
+    "BETAS",
+    "SCALINGS",
+    "Form",
+    "Parametrization",
+    "Prediction",
+    "Scaling",
+    "Schedule",
+    "Told",
+    "table_of_sigmas",
+]
 
 Prediction = Literal["noise", "clean", "velocity", "score", "flow", "edm"]
 Scaling = Literal["preserving", "sub-preserving", "exploding", "flow"]
@@ -146,6 +156,12 @@ class Parametrization:
             return torch.where(sigma > 0, d, x)
 
         return denoise
+
+
+@lru_cache(maxsize=8)
+def table_of_sigmas(schedule: Schedule, timesteps: int) -> Tensor:
+    """σ of every timestep of a table of betas, rising, (timesteps,) float64; do not write to it."""
+    return sigmas_from_betas(BETAS[schedule](timesteps))
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ from .fan import fan_out
 from .regions import RegionalDenoiser, windows_over
 from .result import Result
 from .run import run_plan
-from .samples import Sample, SampleSettings, draw_samples, interpolate, sample_grid
+from .samples import Sample, SampleSettings, draw_samples, interpolate, labels_asked, sample_grid
 from .variants import protecting_map, vary
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "execute_batch",
     "fan_out",
     "interpolate",
+    "labels_asked",
     "protecting_map",
     "run_plan",
     "sample_grid",

@@ -24,6 +24,7 @@ __all__ = [
     "SampleSettings",
     "draw_samples",
     "interpolate",
+    "labels_asked",
     "pixels_of",
     "sample_grid",
     "sample_tensors",
@@ -31,6 +32,7 @@ __all__ = [
 
 Label = int | str
 Drawer = DenoiserModel | LatentModel
+EACH = "each"
 _STREAM = 7
 
 
@@ -94,7 +96,8 @@ def draw_samples(
     Args:
         model: a denoiser, trained here or a U-Net of Diffusers.
         count: how many.
-        labels: classes by name or number, in turn: sample i is of class i modulo their number.
+        labels: classes by name or number, in turn: sample i is of class i modulo their number;
+            ["each"] for all.
         seed: of all samples.
         batch_size: how many are drawn at once.
         skip: whether sample i is there already.
@@ -105,7 +108,7 @@ def draw_samples(
             solver, or a size that does not fit.
     """
     asked = SampleSettings(**settings)
-    denoiser = checked(model, asked, count, batch_size)
+    denoiser, labels = checked(model, asked, count, batch_size), labels_asked(model, labels)
     wanted = [i for i in range(count) if skip is None or not skip(i)]
     for start in range(0, len(wanted), batch_size):
         indices = wanted[start : start + batch_size]
@@ -115,6 +118,20 @@ def draw_samples(
         names = _names(denoiser, told) if told else repeat(None)
         for index, name, own, one in zip(indices, names, seeds, pixels_of(drawn), strict=False):
             yield Sample(index, name, own, one)
+
+
+def labels_asked(model: Model, labels: Sequence[Label] | None) -> Sequence[Label] | None:
+    """The labels, ["each"] standing for all classes of the model.
+
+    Raises:
+        InputError: ["each"] of a model that knows no classes.
+    """
+    if labels is None or list(labels) != [EACH]:
+        return labels
+    classes: tuple[str, ...] = getattr(model, "classes", ())
+    if not classes:
+        raise InputError(f"the model '{model.name}' knows no classes: leave label out.")
+    return list(classes)
 
 
 def sample_tensors(

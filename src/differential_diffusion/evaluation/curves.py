@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.images import NamedImage
-from ..engine.samples import draw_samples
+from ..engine.samples import draw_samples, labels_asked
 from ..errors import InputError
 from ..models import Model, load_model
 from .compare import Evaluation, compare_sets
@@ -159,6 +159,8 @@ def draw_and_compare(
 ) -> Evaluation:
     """Draw samples of a model and evaluate them; see `quality_curve`."""
     taken = 0.0
+    if "labels" in settings:
+        settings = settings | {"labels": labels_asked(model, settings["labels"])}
 
     def pictures() -> Iterator[NamedImage]:
         nonlocal taken

@@ -15,8 +15,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingExtraError
+from ..errors import InputError
 from .diffusers import CONFIG_FILE, check_weights
+from .optional import diffusers_for
 
 __all__ = [
     "AutoencoderNetwork",
@@ -44,7 +45,7 @@ def load_autoencoder(reference: str | Path) -> Any:
         InputError: if there is none, it is of another kind, or its files are damaged.
         MissingExtraError: without Diffusers.
     """
-    kind, path = _class(), Path(reference).expanduser()
+    kind, path = diffusers_for("a codec").AutoencoderKL, Path(reference).expanduser()
     if path.is_dir():
         folder = _folder_of(path)
         check_weights(folder)
@@ -114,7 +115,7 @@ def build_autoencoder(
         MissingExtraError: without Diffusers.
     """
     try:
-        return _class()(
+        return diffusers_for("a codec").AutoencoderKL(
             in_channels=pixel_channels,
             out_channels=pixel_channels,
             block_out_channels=tuple(channels),
@@ -177,13 +178,3 @@ class AutoencoderNetwork(nn.Module):
     def checkpoint_gradients(self) -> None:
         """Compute activations anew when going back, for less memory."""
         self.vae.enable_gradient_checkpointing()
-
-
-def _class() -> Any:
-    try:
-        from diffusers import AutoencoderKL
-    except ImportError as error:
-        if error.name != "diffusers":
-            raise
-        raise MissingExtraError("a codec", "diffusers") from None
-    return AutoencoderKL

@@ -22,13 +22,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..core.ladder import sigmas_from_betas
-from ..core.parametrization import BETAS, Parametrization, Prediction, Schedule
-from ..errors import InputError, MissingExtraError
+from ..core.parametrization import BETAS, Parametrization, Prediction, Schedule, table_of_sigmas
+from ..errors import InputError
 from ..files import new_folder, write_atomically
 from .checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
 from .diffusers import INDEX_FILE, read_unet
 from .network import OF_DATA, Network, UNet2D, UNet2DConfig, build_network
+from .optional import diffusers_for
 
 __all__ = [
     "CLASSES_FILE",
@@ -115,7 +115,7 @@ def write_pipeline(
     no stock pipeline passes labels.
     """
     unet = exportable(network, described, name)
-    diffusers = _diffusers()
+    diffusers = diffusers_for("a pipeline of Diffusers")
     scheduler = _scheduler(described.form, sampler)
     unet = copy.deepcopy(unet)
     for parameter in unet.parameters():
@@ -163,7 +163,7 @@ def exportable(network: Network, described: CheckpointConfig, name: str) -> Any:
 
 def _scheduler(form: Parametrization, sampler: Sampler) -> Any:
     """A scheduler with our table to the bit of float32, in which Diffusers computes."""
-    diffusers = _diffusers()
+    diffusers = diffusers_for("a pipeline of Diffusers")
     kinds = {"ddim": diffusers.DDIMScheduler, "ddpm": diffusers.DDPMScheduler}
     if sampler not in kinds:
         raise InputError(f"the sampler is {sampler!r}: it must be one of {', '.join(kinds)}")
@@ -226,7 +226,7 @@ def read_pipeline(folder: Path) -> ImportedPipeline:
     network = build_network(config, timesteps=True)
     assert isinstance(network, UNet2D)
     network.unet.load_state_dict({k: v.float() for k, v in unet.state_dict().items()})
-    levels = sigmas_from_betas(BETAS[form.schedule](form.timesteps))
+    levels = table_of_sigmas(form.schedule, form.timesteps)
     side = _side(unet)
     described = CheckpointConfig(
         config,
@@ -305,13 +305,3 @@ def _side(unet: Any) -> int | None:
     sides = set(size) if isinstance(size, list | tuple) else {size}
     side = sides.pop()
     return int(side) if not sides and isinstance(side, int) else None
-
-
-def _diffusers() -> Any:
-    try:
-        import diffusers
-    except ModuleNotFoundError as error:
-        if error.name != "diffusers":
-            raise
-        raise MissingExtraError("a pipeline of Diffusers", "diffusers") from None
-    return diffusers

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..core.grid import to_whole_strides
-from ..errors import InputError, MissingExtraError
+from ..errors import InputError
 from ..nn import Conditions, SigmaMapUNet, UNetConfig, channels_last
+from .optional import diffusers_for
 
 __all__ = ["Network", "NetworkConfig", "UNet2D", "UNet2DConfig", "build_network", "parse_network"]
 
@@ -41,7 +42,8 @@ class UNet2DConfig:
     sample_size: int = 32
 
     def __post_init__(self) -> None:
-        known = set(inspect.signature(_class().__init__).parameters) - {"self"} - OF_DATA
+        kind = diffusers_for("a UNet2DModel").UNet2DModel
+        known = set(inspect.signature(kind.__init__).parameters) - {"self"} - OF_DATA
         for name in self.options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
@@ -86,7 +88,7 @@ class UNet2D(nn.Module):
             )
         self.whole_times = time == "learned"
         try:
-            self.unet = _class()(
+            self.unet = diffusers_for("a UNet2DModel").UNet2DModel(
                 **config.options,
                 in_channels=config.in_channels,
                 out_channels=config.in_channels,
@@ -174,13 +176,3 @@ def parse_network(raw: dict[str, Any]) -> NetworkConfig:
     if unknown:
         raise ValueError(f"the network has an unknown '{min(unknown)}'")
     return UNetConfig(**raw)
-
-
-def _class() -> Any:
-    try:
-        from diffusers import UNet2DModel
-    except ModuleNotFoundError as error:
-        if error.name != "diffusers":
-            raise
-        raise MissingExtraError("a UNet2DModel", "diffusers") from None
-    return UNet2DModel

@@ -63,18 +63,7 @@ class _Log:
         if not progress.metrics and time.monotonic() - self.logged < _LOG_SECONDS:
             return
         self.logged = time.monotonic()
-        figures = [f"{name} {value:.2f}" for name, value in progress.metrics.items()]
-        speed = f"{progress.images_per_second:.0f} images/s"
-        _say(
-            "  ".join(
-                [
-                    f"step {progress.step}/{progress.steps}",
-                    f"loss {progress.loss:.4f}",
-                    speed,
-                    *figures,
-                ]
-            )
-        )
+        _say(progress.line())
 
 
 if __name__ == "__main__":

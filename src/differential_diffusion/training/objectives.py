@@ -14,8 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..core.ladder import sigmas_from_betas
-from ..core.parametrization import BETAS, Parametrization, Schedule
+from ..core.parametrization import Parametrization, Schedule, table_of_sigmas
 from ..core.precondition import Network
 from ..errors import InputError
 
@@ -90,9 +89,8 @@ class Betas:
 
     def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """See `Levels`."""
-        betas = BETAS[self.schedule](self.timesteps)
         index = (_spread(count, rng) * self.timesteps).long().clamp(max=self.timesteps - 1)
-        return sigmas_from_betas(betas)[index].float()
+        return table_of_sigmas(self.schedule, self.timesteps)[index].float()
 
 
 @dataclass(frozen=True)
@@ -242,10 +240,9 @@ class Objective:
         Raises:
             InputError: if `error` gives something else.
         """
-        safe = torch.where(sigma > 0, sigma, 1.0)
-        form, x = self.form.form(safe), x0 + sigma * noise
-        predicted = network(self.form.form(sigma).scale * x, self.form.condition(sigma))
-        predicted = predicted.to(x0.dtype)
+        form, x = self.form.form(sigma), x0 + sigma * noise
+        predicted = network(form.scale * x, self.form.condition(sigma)).to(x0.dtype)
+        weight = self.weight(torch.where(sigma > 0, sigma, 1.0), form.out.square())
         losses = self.error(
             Regression(
                 predicted,
@@ -253,7 +250,7 @@ class Objective:
                 torch.where(sigma > 0, form.skip * x + form.out * predicted, x0),
                 x0,
                 sigma,
-                torch.where(sigma > 0, self.weight(safe, form.out.square()), 0.0),
+                torch.where(sigma > 0, weight, 0.0),
             )
         )
         if not isinstance(losses, Tensor) or losses.shape != (len(x0),):

@@ -59,6 +59,21 @@ class Progress:
     learning_rate_factor: float
     metrics: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """The step and the loss."""
+        return f"step {self.step}/{self.steps}  loss {self.loss:.4f}"
+
+    @property
+    def speed(self) -> str:
+        """Pictures a second."""
+        return f"{self.images_per_second:.0f} images/s"
+
+    def line(self) -> str:
+        """All of it, for a log."""
+        figures = [f"{name} {value:.2f}" for name, value in self.metrics.items()]
+        return "  ".join([self.label, self.speed, *figures])
+
 
 class TrainingStopped(Exception):
     """A signal asked the run to stop; it has saved its state.
