@@ -35,9 +35,15 @@ DIFFUSERS: dict[str, Any] = {
     "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
     "layers_per_block": 2,
 }
-OURS = {"channels": [96, 192, 256], "blocks": [2, 2, 2], "attention": [1], "embedding_channels": 64}
+OURS = {
+    "channels": [48, 96, 192],
+    "blocks": [1, 2, 2],
+    "patch": 1,
+    "attention": [2],
+    "embedding_channels": 64,
+}
 ADAM = {"name": "adamw", "learning_rate": 2e-4, "betas": [0.95, 0.999], "weight_decay": 1e-6}
-MUON = {"name": "muon"}
+MUON = {"name": "muon", "muon_learning_rate": 0.02}
 
 
 def config(options: argparse.Namespace, output: Path, steps: int, network: str) -> Any:

@@ -1,8 +1,10 @@
-"""What a run asks of the process while it lasts: how to treat tiny numbers, and signals."""
+"""What a run asks of its process: how to treat tiny numbers, freed memory, and signals."""
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,26 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+# Of malloc.h in glibc.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+
+
+def freed_memory_kept() -> bool:
+    """Have freed memory stay with the process, to be used again; whether that could be asked.
+
+    glibc gives large blocks back to the system and asks anew, and each page is cleared and mapped
+    once more: with activations of megabytes, a good part of a step on a CPU. The process
+    then holds what it held at its peak; there is no way to learn the setting, so none back.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    # Older versions take no threshold above 32 MiB.
+    large = mallopt(_MMAP_THRESHOLD, 1 << 30) or mallopt(_MMAP_THRESHOLD, 1 << 25)
+    kept = mallopt(_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_TOP_PAD, 1 << 26)
+    return bool(large and kept)
 
 
 @contextmanager

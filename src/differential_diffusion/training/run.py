@@ -26,7 +26,7 @@ from ..errors import InputError
 from ..models.device import bf16_is_fast
 from .config import RunConfig
 from .feed import Pictures
-from .guards import denormals_flushed, signals_noted
+from .guards import denormals_flushed, freed_memory_kept, signals_noted
 from .optimizers import build_optimizers, ema_decay, learning_rate_factor
 from .records import append_record, forget_later, written
 from .resume import changed_key
@@ -113,6 +113,8 @@ class Run(ABC, Generic[C]):
         )
         self.accelerator.wait_for_everyone()  # so that what one refuses all get to see
         self.device = device = self.accelerator.device
+        if device.type == "cpu":
+            freed_memory_kept()
         self.main = self.accelerator.is_main_process
         self.note: Note = note if self.main else lambda text: None
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
