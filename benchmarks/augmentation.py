@@ -1,7 +1,5 @@
 """Few labels: does a classifier gain from variants that a diffusion model draws?
 
-    python -m benchmarks.augmentation
-
 Of scikit-learn's 1,797 digits, 20 of each class have a label; 800 more have none, and the rest are
 the test. A diffusion model learns from both, the classes of the unlabelled ones withheld. A small
 convolutional network learns from the labelled ones alone; from them and variants of them; from them
@@ -191,9 +189,34 @@ def run(options: argparse.Namespace) -> None:
                 name,
                 f"{statistics.mean(values):.2f} ± {spread:.2f}",
                 f"{statistics.mean(gains):+.2f}",
+                f"{sum(gain > 0 for gain in gains)} of {len(gains)}",
             ]
         )
-    print(common.table(["training pictures", "test accuracy, %", "gain"], rows))
+    save_points(options.output / "augmentation.png", found)
+    common.write_report(
+        options,
+        "augmentation",
+        "Augmentation",
+        [
+            " ".join((__doc__ or "").split("\n\n", 1)[1].split()),
+            f"Mean and deviation over {len(found)} splits, and the mean gain over the first row:",
+            common.table(["training pictures", "test accuracy, %", "gain", "higher in"], rows),
+        ],
+        model=f"A diffusion model of {options.steps:,} steps for each split",
+        alt="test accuracy of each split by what the classifier was trained on",
+    )
+
+
+def save_points(path: Path, found: list[dict[str, float]]) -> None:
+    """The accuracy of every split, a line each."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for seed, of in enumerate(found):
+        axes.plot(list(of), [100 * value for value in of.values()], "o-", label=f"split {seed}")
+    axes.set(ylabel="test accuracy, %")
+    axes.legend()
+    common.save_figure(path, figure)
 
 
 def main(argv: list[str] | None = None) -> None:

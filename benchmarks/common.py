@@ -295,14 +295,14 @@ def write_report(
 def with_section(page: str, name: str, text: str, folder: str) -> str:
     """The page with what lies between `<!-- NAME -->` and `<!-- /NAME -->` replaced by `text`.
 
-    Pictures, named beside the text, lie in `folder` as seen from the page. A page without the
+    Pictures, whose names begin with NAME, lie in `folder` as seen from the page. A page without the
     marks stays as it is.
     """
     before, begin, rest = page.partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->")
     if not end:
         return page
-    text = text.replace(f"]({name}.png)", f"]({folder}/{name}.png)")
+    text = text.replace(f"]({name}", f"]({folder}/{name}")
     return f"{before}{begin}\n{text}\n\n{end}{after}"
 
 

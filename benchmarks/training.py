@@ -72,7 +72,12 @@ def config(options: argparse.Namespace, output: Path, steps: int, network: str) 
                 "warmup_steps": min(100, steps // 10),
                 "ema_halflife": 100,
             },
-            "validation": {"every": steps, "pictures": 512, "crop": SIDE, "sample_steps": 10},
+            "validation": {
+                "every": max(1, steps // 6),
+                "pictures": 512,
+                "crop": SIDE,
+                "sample_steps": 10,
+            },
             "checkpoint": {"every": steps},
         }
     )
@@ -187,6 +192,7 @@ def to_loss(options: argparse.Namespace) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             said = child(options, network, steps, Path(folder))
         rows.append({"network": network, "steps": steps, "flops": flops(network), **said})
+        print(rows[-1], flush=True)
     return rows
 
 
@@ -209,25 +215,24 @@ def child(options: argparse.Namespace, kind: str, steps: int, folder: Path) -> d
     return said
 
 
-def trained(options: argparse.Namespace) -> dict[str, float]:
-    """Seconds that a run's steps took, and the loss on held-out pictures after them."""
+def trained(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds that a run's steps took, and its losses on held-out pictures by step.
+
+    A step is counted at the median of all, so that neither validations nor what else the machine
+    does are.
+    """
     from differential_diffusion.training import train
 
-    seen: list[tuple[float, dict[str, float]]] = [(0.0, {})]
-    started = 0.0
+    times, curve = [], []
 
     def note(progress: Any) -> None:
-        nonlocal started
-        if progress.step == 1:
-            started = time.perf_counter()  # after what is compiled or loaded at the first
-        if progress.step == options.steps - 1:
-            seen[0] = (time.perf_counter() - started, {})
+        times.append(time.perf_counter())
         if progress.metrics:
-            seen.append((0.0, progress.metrics))
+            curve.append((progress.step, progress.metrics["loss_held_out"]))
 
     train(config(options, options.output, options.steps, options.child), on_step=note)
-    seconds = seen[0][0] * options.steps / max(1, options.steps - 2)
-    return {"seconds": seconds, "loss": seen[-1][1]["loss_held_out"]}
+    step = float(np.median(np.diff(times)))
+    return {"seconds": step * options.steps, "curve": [(n * step, loss) for n, loss in curve]}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -266,20 +271,41 @@ def run(options: argparse.Namespace) -> None:
             ["network", "GFLOP a picture", "steps", "seconds", "loss on held-out pictures"],
             [
                 [
-                    row["network"],
+                    {"diffusers": "`UNet2DModel`, adamw", "ours": "**our U-Net, muon**"}[
+                        row["network"]
+                    ],
                     f"{row['flops']:.2f}",
                     str(row["steps"]),
                     f"{row['seconds']:.0f}",
-                    f"{row['loss']:.5f}",
+                    f"{row['curve'][-1][1]:.4f}",
                 ]
                 for row in losses
             ],
         ),
     ]
-    print("\n\n".join(parts))
-    options.output.mkdir(parents=True, exist_ok=True)
-    record = {"speeds": speeds, "losses": losses}
-    (options.output / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    save_curves(options.output / "training.png", losses)
+    common.write_report(
+        options,
+        "training",
+        "Training",
+        parts,
+        model="Pictures of CIFAR-10, batches of 64",
+        extra=[f"--steps {options.steps}"],
+        alt="the loss on held-out pictures by time, of both networks",
+    )
+
+
+def save_curves(path: Path, losses: list[dict[str, Any]]) -> None:
+    """Losses by time."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for row in losses:
+        axes.plot(*zip(*row["curve"], strict=True), "o-", label=row["network"])
+    axes.axhline(losses[0]["curve"][-1][1], color="grey", linewidth=0.8)
+    axes.set(xlabel="seconds of training", ylabel="loss on held-out pictures", yscale="log")
+    axes.legend()
+    common.save_figure(path, figure)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -38,7 +38,7 @@ from benchmarks import (
     regions,
     upscale,
 )
-from benchmarks.__main__ import NAMES
+from benchmarks.__main__ import NAMED, NAMES
 from benchmarks.common import Photo, Score, Scores
 
 SIZES = [(321, 481), (481, 321), (97, 130)]
@@ -393,7 +393,7 @@ def test_a_report_replaces_its_section_alone() -> None:
 
 def test_the_page_shows_the_reports_as_they_were_written(repository: Path) -> None:
     page = (repository / "docs" / "benchmarks.md").read_text("utf-8")
-    for name in NAMES:
+    for name in (*NAMES, "generation"):
         assert f"<!-- {name} -->" in page
         written = repository / "docs" / "benchmarks" / f"{name}.md"
         if written.is_file():
@@ -405,7 +405,7 @@ def test_the_page_shows_the_reports_as_they_were_written(repository: Path) -> No
 def test_every_benchmark_has_the_common_options() -> None:
     options = common.parser("x").parse_args(["--pictures", "2", "--threads", "1"])
     assert (options.pictures, options.threads, options.model) == (2, 1, "prior")
-    for name in NAMES:
+    for name in (*NAMES, *NAMED):
         assert callable(importlib.import_module(f"benchmarks.{name}").main)
 
 
