@@ -17,8 +17,18 @@ import torch
 from safetensors.torch import load_file
 
 from differential_diffusion.models.checkpoint import load_checkpoint
-from differential_diffusion.training import Progress, TrainingStopped, load_config, train
-from differential_diffusion.training.state import STATE_FILE, list_checkpoints
+from differential_diffusion.training import (
+    Progress,
+    TrainingConfig,
+    TrainingStopped,
+    load_config,
+    train,
+)
+from differential_diffusion.training.state import (
+    STATE_FILE,
+    checkpoint_folder,
+    list_checkpoints,
+)
 from differential_diffusion.training.validation import Validator
 
 from .processes import Server
@@ -215,24 +225,39 @@ def test_ends_early_when_the_loss_has_not_fallen(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = judged(monkeypatch, [3.0, 2.0, 2.5, 1.0, 1.0, 1.5, 0.0])
-    config = load_config(write(patient(settings, 2), tmp_path / "run.yaml"))
+    settings = patient(settings, 2)
+    settings["checkpoint"]["keep_steps"] = [8]
+    config = load_config(write(settings, tmp_path / "run.yaml"))
     notes: list[str] = []
     final = train(config, on_note=notes.append)
     assert left == [0.0]
     why = "the loss on held-out pictures has not fallen for 2 validations"
     assert notes[0] == f"stopped early after step 12: {why}."
     assert newest(config.output) == 12
-    assert load_checkpoint(final)[1].card["step"] == 12
+    assert_holds(final, config, 8)
 
     train(config, on_note=notes.append)  # again: it stays where it is
+    assert_holds(final, config, 8)
     assert [note for note in notes if note.startswith("stopped")] == [notes[0]] * 2
     assert left == [0.0]
 
     left[:] = [0.5, 2.0, 2.0, 2.0, 2.0]  # more patience: it goes on
-    more = load_config(write(patient(settings, 4), tmp_path / "more.yaml"))
+    settings["checkpoint"]["keep_steps"] = [14]
+    settings["validation"]["patience"] = 4
+    more = load_config(write(settings, tmp_path / "more.yaml"))
     train(more, on_note=notes.append)
     assert left == []
     assert newest(config.output) == 22
+    assert_holds(final, more, 14)
+
+
+def assert_holds(final: Path, config: TrainingConfig, step: int) -> None:
+    """That the model is the average of the weights as it was after a step."""
+    network, described = load_checkpoint(final)
+    kept, _ = load_checkpoint(checkpoint_folder(config.output, step))
+    assert described.card["step"] == step
+    for a, b in zip(network.parameters(), kept.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("stop", [5, 7, 9])

@@ -17,6 +17,7 @@ from differential_diffusion.models.checkpoint import (
     save_checkpoint,
 )
 from differential_diffusion.models.network import UNet2D, UNet2DConfig, build_network
+from differential_diffusion.nn import UNetConfig
 from differential_diffusion.training import load_config, train
 from differential_diffusion.training.state import warm_start
 
@@ -114,8 +115,29 @@ def test_another_network_is_refused(pipeline: Path, options: dict[str, Any], sen
     ],
 )
 def test_another_prediction_is_refused(pipeline: Path, form: Parametrization) -> None:
-    with pytest.raises(InputError, match="has learnt to predict 'noise' at 1000 linear timesteps"):
+    learnt = "learnt to predict 'noise' in the scaling 'preserving' at 1000 linear timesteps"
+    with pytest.raises(InputError, match=learnt):
         warm_start(fresh(), pipeline, form)
+
+
+@pytest.mark.parametrize(
+    "form", [Parametrization("clean"), Parametrization("noise", "preserving"), DDPM]
+)
+def test_another_prediction_of_our_network_is_refused(
+    tmp_path: Path, form: Parametrization
+) -> None:
+    shape = UNetConfig(channels=(4, 8), blocks=(1, 1))
+    network = build_network(shape)
+    described = CheckpointConfig(shape, Parametrization("edm", sigma_data=0.3))
+    save_checkpoint(tmp_path, network, described, torch.float32)
+    with pytest.raises(
+        InputError, match="learnt to predict 'edm' in the scaling 'exploding' at no"
+    ):
+        warm_start(build_network(shape), tmp_path, form)
+    other = build_network(shape)
+    warm_start(other, tmp_path, Parametrization("edm", sigma_data=0.5, schedule="cosine"))
+    for a, b in zip(other.parameters(), network.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_checkpoint_with_other_classes_is_refused(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ class JudgingConfig(Section):
 
     `pictures` is how many of the held-out pictures, and of the training pictures for comparison,
     are looked at. Training ends early when the loss on held-out pictures has not fallen for
-    `patience` validations (0: never).
+    `patience` validations (0: never), and the weights that had the least of it are the result.
     """
 
     every: int = Field(1000, ge=1)

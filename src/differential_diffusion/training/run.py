@@ -33,10 +33,12 @@ from .resume import changed_key
 from .state import (
     checkpoint_folder,
     existing_checkpoints,
+    load_best,
     load_info,
     load_state,
     prune_checkpoints,
     remove_stale,
+    save_best,
     save_state,
     whole_folder,
 )
@@ -305,9 +307,12 @@ class Run(ABC, Generic[C]):
                 append_record(self.config.output, record)
                 self.draw(picture)
                 self.trackers.log(record, picture)
-            loss = metrics["loss_held_out"]
-            self.waited = 0 if loss < self.best else self.waited + 1
-            self.best = min(self.best, loss)
+            better = metrics["loss_held_out"] < self.best
+            self.waited = 0 if better else self.waited + 1
+            self.best = min(self.best, metrics["loss_held_out"])
+            if better and self.config.validation.patience:
+                with written(f"the best weights in '{self.config.output}'"):
+                    save_best(self.config.output, self.averaged, self.step)
         self._give_up()
 
     def _give_up(self) -> None:
@@ -334,13 +339,18 @@ class Run(ABC, Generic[C]):
         prune_checkpoints(config.output, config.checkpoint.keep, config.checkpoint.keep_steps)
 
     def finish(self) -> Path:
-        """Write the averaged model to `final/`, unless its weights are no numbers."""
+        """Write the averaged model to `final/`, unless its weights are no numbers.
+
+        Where the loss on held-out pictures may end the run, the weights that had the least of it.
+        """
         if not all(bool(p.isfinite().all()) for p in self.averaged.parameters()):
             raise FloatingPointError(_DIVERGED.format("average of the weights", "nan", self.step))
-        final = self.config.output / "final"
+        output = self.config.output
+        final = output / "final"
         if self.main:
+            best = load_best(output, self.averaged) if self.config.validation.patience else None
             with written(f"the model '{final}'"):
-                self.save_model(final, step=self.step, seconds=round(self.seconds))
+                self.save_model(final, step=best or self.step, seconds=round(self.seconds))
         self.accelerator.wait_for_everyone()
         return final
 

@@ -26,6 +26,7 @@ from ..nn import SigmaMapUNet
 from .records import remove_drafts, written
 
 STATE_FILE, INFO_FILE = "training_state.safetensors", "training_state.json"
+BEST_FILE = "best.safetensors"
 _PREFIX = "step-"
 _UNFIT = "the checkpoint '{}' does not fit this run ({}): remove it or choose another output folder"
 
@@ -159,8 +160,37 @@ def load_state(
             optimizer.load_state_dict(state)
             _match_layout(optimizer)
     except (OSError, ValueError, LookupError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(_UNFIT.format(folder, reason[-1].strip().rstrip("."))) from None
+        raise InputError(_UNFIT.format(folder, _reason(error))) from None
+
+
+def save_best(output: Path, network: nn.Module, step: int) -> None:
+    """Keep the weights that did best so far, and the step that they are of."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    write_atomically(output / BEST_FILE, save(tensors, {"step": str(step)}))
+
+
+def load_best(output: Path, network: nn.Module) -> int | None:
+    """Restore what `save_best` wrote, in place; the step, or None if it wrote nothing.
+
+    Raises:
+        InputError: if the file is damaged or belongs to another network.
+    """
+    path = output / BEST_FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            step = int(file.metadata()["step"])
+            network.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError, RuntimeError) as error:
+        raise InputError(_UNFIT.format(path, _reason(error))) from None
+    return step
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what an error says."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip().rstrip(".")
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
@@ -177,17 +207,17 @@ def warm_start(network: Network, source: Path, form: Parametrization | None = No
     Args:
         network: what will be trained, changed in place.
         source: a checkpoint of ours, or a DDPM or DDIM pipeline of Diffusers.
-        form: what the network will be given and predict; a `UNet2DModel` must have learnt that.
+        form: what the network will be given and predict; the source must have learnt that.
 
     Raises:
         InputError: if the source cannot be read, or differs in more than that.
     """
     found = read_pipeline(source)[:2] if is_pipeline(source) else load_checkpoint(source)
     loaded, described = found
+    if form is not None:
+        _check_form(described.form, form, source)
     if isinstance(loaded, UNet2D) and isinstance(network, UNet2D):
         _check_alike(loaded, network, source)
-        if form is not None:
-            _check_form(described.form, form, source)
         weights = loaded.state_dict()
         if loaded.config.classes != network.config.classes:
             table = network.unet.class_embedding.weight
@@ -226,7 +256,10 @@ def _check_alike(loaded: UNet2D, network: UNet2D, source: Path) -> None:
 
 def _check_form(learnt: Parametrization, form: Parametrization, source: Path) -> None:
     """That the weights were trained to predict what they shall."""
-    if replace(learnt, sigma_data=form.sigma_data) != form:
+    same = replace(learnt, sigma_data=form.sigma_data)
+    if form.told == "level":  # then no table of timesteps is heeded
+        same = replace(same, schedule=form.schedule, timesteps=form.timesteps)
+    if same != form:
         raise InputError(
             f"init_from '{source}' has learnt to predict {_said(learnt)}, and this configuration "
             f"wants {_said(form)}: choose the objective that it was trained with"
@@ -235,7 +268,8 @@ def _check_form(learnt: Parametrization, form: Parametrization, source: Path) ->
 
 def _said(form: Parametrization) -> str:
     table = f"{form.timesteps} {form.schedule} timesteps"
-    return f"'{form.prediction}' at {table if form.told == 'timestep' else 'noise levels'}"
+    told = table if form.told == "timestep" else "noise levels"
+    return f"'{form.prediction}' in the scaling '{form.scaling}' at {told}"
 
 
 def prune_checkpoints(output: Path, keep: int, keep_steps: tuple[int, ...]) -> None:
