@@ -544,6 +544,29 @@ def test_a_full_disk_at_the_very_end(settings: Settings, tmp_path: Path) -> None
     assert drafts(config.output) == []
 
 
+def test_a_full_disk_under_a_codec(settings: Settings, tmp_path: Path) -> None:
+    """Diffusers writes it, whose errors are others."""
+    pytest.importorskip("diffusers")
+    kept = {key: settings[key] for key in ("output", "data", "precision")}
+    network = {"channels": [8, 8], "norm_groups": 4, "latent_channels": 2}
+    made = kept | {"kind": "codec", "steps": 2, "network": network}
+    config = load_config(write(made, tmp_path / "run.yaml"))
+    train(config)
+    with (
+        FullDisk(10_000),
+        pytest.raises(InputError, match=r"the model '.*final' cannot be written .*File too large"),
+    ):
+        train(config)
+
+
+@pytest.mark.parametrize("text", ["steps: 3\nseed: 1\nsteps: 4", "noise: {mean: 1}\nnoise: {}"])
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    key, line = text[:5], 1 + text.count("\n")
+    said = refused(tmp_path / "run.yaml")
+    assert f"at line {line}: the key '{key}' stands there for the second time: join them" in said
+
+
 def test_the_folders_of_runs_are_listed_by_step(tmp_path: Path) -> None:
     """What is half there, and what is none, does not count."""
     for name in ("step-00000002", "step-00000010", ".step-00000011.77", "step-00000012", "notes"):

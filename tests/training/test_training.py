@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from differential_diffusion.errors import InputError
 from differential_diffusion.models import DenoiserModel, load_model
 from differential_diffusion.training import load_config, train
 from differential_diffusion.training.config import OptimizerConfig
+from differential_diffusion.training.feed import fetched_ahead
 from differential_diffusion.training.loop import Progress, ema_decay, learning_rate_factor
+from differential_diffusion.training.run import Run
 from differential_diffusion.training.state import STATE_FILE, list_checkpoints
 
 
@@ -72,6 +74,40 @@ def test_stopped_and_resumed_equals_uninterrupted(
         train(config, on_step=stop)
     train(config)
     assert_same(expected, load_file(list_checkpoints(config.output)[-1] / STATE_FILE))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_what_is_fetched_ahead_is_the_same(
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulation: int,
+) -> None:
+    """As on a GPU: in another thread, and thrown away by what interrupts a step."""
+    settings |= {"accumulation": accumulation, "noise": {"coloured": 0.5}}
+    expected = run(settings, tmp_path)
+    monkeypatch.setattr(Run, "fetches_ahead", True)
+    settings["output"] = str(tmp_path / "ahead")
+    config = load_config(write(settings, tmp_path / "ahead.yaml"))
+
+    def stop(progress: Any) -> None:
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, on_step=stop)
+    train(config)
+    assert_same(expected, load_file(list_checkpoints(config.output)[-1] / STATE_FILE))
+
+
+def test_what_fails_ahead_is_told() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise InputError("no more")
+
+    with pytest.raises(InputError, match="no more"):
+        list(fetched_ahead(items()))
+    assert list(fetched_ahead(iter([1, 2, 3]))) == [1, 2, 3]
 
 
 def test_leaves_a_loadable_model_metrics_and_pictures(

@@ -131,7 +131,7 @@ class NoiseConfig(Section):
     `mean` and `deviation` are those of ln σ in EDM; other objectives have laws of their own.
     `sigma_min` and `sigma_max` are by default those of the objective (0.002 and 20 for EDM).
     `coloured` is the probability that a picture of noise below σ = 1 carries noise such as
-    cameras leave, see `core.noise.camera_noise`, in place of white noise; by default 0.25 for EDM
+    cameras leave, see `core.noise.CameraNoise`, in place of white noise; by default 0.25 for EDM
     with maps of pixels, which restores photographs, else 0.
     """
 

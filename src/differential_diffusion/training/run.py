@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, Subset
 from ..errors import InputError
 from ..models.device import bf16_is_fast
 from .config import RunConfig
-from .feed import Pictures
-from .guards import denormals_flushed, freed_memory_kept, signals_noted
+from .feed import Pictures, fetched_ahead
+from .guards import denormals_flushed, freed_memory_kept, signals_left_to_parent, signals_noted
 from .optimizers import build_optimizers, ema_decay, learning_rate_factor
 from .records import append_record, forget_later, written
 from .resume import changed_key
@@ -48,6 +48,7 @@ _DIVERGED = "the {} became {} at step {}: lower the optimizer's learning rates"
 
 Note = Callable[[str], None]
 C = TypeVar("C", bound=RunConfig)
+B = TypeVar("B")
 
 
 @dataclass
@@ -90,11 +91,11 @@ class TrainingStopped(Exception):
         self.step, self.signal = step, number
 
 
-class Run(ABC, Generic[C]):
+class Run(ABC, Generic[C, B]):
     """State of one training run.
 
-    A subclass reads its pictures, builds its network, hands it to `begin`, and says what is lost,
-    judged and saved.
+    A subclass reads its pictures, builds its network, hands it to `begin`, and says what a step
+    needs, what is lost, judged and saved.
 
     Args:
         config: the run.
@@ -130,7 +131,14 @@ class Run(ABC, Generic[C]):
         self.best, self.waited, self.stale = math.inf, 0, ""
 
     @abstractmethod
-    def loss(self, batch: dict[str, Tensor], part: int) -> Tensor:
+    def prepare(self, batch: dict[str, Tensor], step: int, part: slice) -> B:
+        """What the loss of a part of a step's batch needs, on the device; steps count from 0.
+
+        On a GPU it is called in another thread, while the step before is computed.
+        """
+
+    @abstractmethod
+    def loss(self, batch: B, part: int) -> Tensor:
         """The mean loss of a part of this step's batch, `part` counting from 0 over all turns."""
 
     @abstractmethod
@@ -170,6 +178,11 @@ class Run(ABC, Generic[C]):
         self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
         self.forward = torch.compile(self.network) if config.compile else self.network
         self.trackers = Trackers(config, step=self.step) if self.main else None
+
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether what a step needs is fetched during the one before; a CPU has no time for it."""
+        return bool(self.device.type != "cpu")
 
     def _part(self) -> int:
         """Pictures of a step that one process takes in one turn."""
@@ -218,10 +231,21 @@ class Run(ABC, Generic[C]):
             rest,
             batch_size=self.part,
             num_workers=config.data.workers,
+            worker_init_fn=signals_left_to_parent,
             persistent_workers=config.data.workers > 0,
             pin_memory=self.device.type == "cuda",
         )
-        return iter(self.accelerator.prepare(loader))
+        return self.accelerator.prepare(loader)
+
+    def _parts(self) -> Iterator[tuple[int, B]]:
+        """What each turn of the coming steps computes: which part of the batch, and its data."""
+        processes, index = self.accelerator.num_processes, self.accelerator.process_index
+        first = self.step * self.turns
+        for turn, batch in enumerate(self._loader(), first):
+            step, turn_of_step = divmod(turn, self.turns)
+            part = turn_of_step * processes + index
+            mine = slice(part * self.part, (part + 1) * self.part)
+            yield part, self.prepare(batch, step, mine)
 
     def steps(self) -> Iterator[Progress]:
         """Run to the end, yielding a `Progress` after every step.
@@ -231,13 +255,13 @@ class Run(ABC, Generic[C]):
         """
         config, started, mean_loss = self.config, time.monotonic() - self.seconds, math.nan
         recent = (time.monotonic(), self.step)
-        batches = self._loader()
+        parts = fetched_ahead(self._parts()) if self.fetches_ahead else self._parts()
         while self.step < config.steps and not self.stale:
             factor = learning_rate_factor(self.step, config.steps, config.optimizer)
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = factor * group["initial_lr"]
-            loss = self._update(batches)
+            loss = self._update(parts)
             self.step += 1
             self.seconds = time.monotonic() - started
             mean_loss = loss if math.isnan(mean_loss) else 0.99 * mean_loss + 0.01 * loss
@@ -266,14 +290,13 @@ class Run(ABC, Generic[C]):
     def _due(self, every: int, also: tuple[int, ...] = ()) -> bool:
         return self.step % every == 0 or self.step in (self.config.steps, *also)
 
-    def _update(self, batches: Iterator[dict[str, Tensor]]) -> float:
+    def _update(self, parts: Iterator[tuple[int, B]]) -> float:
         """One step of the optimizers; this process's loss."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         value = torch.zeros((), device=self.device)
         for turn in range(self.turns):
-            batch = next(batches)
-            part = turn * self.accelerator.num_processes + self.accelerator.process_index
+            part, batch = next(parts)
             last = turn == self.turns - 1
             with nullcontext() if last else self.accelerator.no_sync(self.network):
                 loss = self.loss(batch, part) / self.turns
@@ -282,14 +305,15 @@ class Run(ABC, Generic[C]):
         norm = self.accelerator.clip_grad_norm_(
             self.network.parameters(), self.config.optimizer.max_grad_norm
         )
-        number = float(value)
-        for name, figure in (("loss", number), ("gradient", float(norm or 0))):
+        length = value.new_zeros(()) if norm is None else norm.to(value)
+        number, length = torch.stack([value, length]).tolist()  # waits for the device once
+        for name, figure in (("loss", number), ("gradient", length)):
             if not math.isfinite(figure):
                 raise FloatingPointError(_DIVERGED.format(name, figure, self.step))
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update_parameters(self.bare)
-        return number
+        return float(number)
 
     @property
     def averaged(self) -> Any:
@@ -361,7 +385,7 @@ class Run(ABC, Generic[C]):
 
 
 def carried_out(
-    make: Callable[[list[int], Note], Run[Any]],
+    make: Callable[[list[int], Note], Run[Any, Any]],
     on_step: Callable[[Progress], None] | None,
     on_note: Note | None,
 ) -> Path:
