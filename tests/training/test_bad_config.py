@@ -355,6 +355,38 @@ BAD: dict[str, tuple[Change, str]] = {
         "data.pictures '.*' has one of another size for '3.png'",
     ),
     "split": (data(saved), "has no split 'trian': choose one of train"),
+    "a schedule of an objective without betas": (
+        put(objective={"schedule": "cosine"}),
+        "objective.schedule is without effect on the objective 'edm': leave it out",
+    ),
+    "a law of t of an objective without t": (
+        put(objective={"name": "v", "times": "logit-normal"}),
+        "objective.times is without effect on the objective 'v'",
+    ),
+    "betas that fall": (
+        put(objective={"name": "vp", "betas": [20, 0.1]}),
+        r"'objective.betas' is \[20, 0.1\]: the first of betas must be below the second",
+    ),
+    "the mean of a law that has none": (
+        put(objective={"name": "flow"}, noise={"mean": -1.0}),
+        "noise.mean is without effect on the objective 'flow', which has a law of its own",
+    ),
+    "fields without maps": (
+        put(objective={"maps": False}, noise={"holes": 0.4}),
+        "noise.holes is without effect without objective.maps",
+    ),
+    "a rate of muon for adamw": (
+        put(optimizer={"name": "adamw", "muon_learning_rate": 0.02}),
+        "optimizer.muon_learning_rate is without effect on adamw",
+    ),
+    "levels beyond those that are learnt": (
+        put(objective={"name": "ddpm", "maps": False}, noise={"sigma_max": 5000}),
+        "noise.sigma_max 5000 is beyond the largest level that 'ddpm' learns, 157.4: lower it",
+    ),
+    "a step to keep before the first": (
+        put(checkpoint={"every": 4, "keep_steps": [-5]}),
+        "'checkpoint.keep_steps.0' is -5: input should be greater than 0",
+    ),
     "weights that are not there": (init_from("none"), "none' does not exist: a checkpoint is"),
 }  # fmt: skip
 
