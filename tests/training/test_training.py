@@ -329,3 +329,13 @@ def test_schedule() -> None:
     assert learning_rate_factor(87, 100, plateau) == pytest.approx(0.531, abs=0.01)
     assert ema_decay(10**6, 500) ** 500 == pytest.approx(0.5)
     assert ema_decay(99, 500) ** 10 == pytest.approx(0.5)
+
+
+def test_too_little_memory_is_one_sentence(settings: dict[str, Any], tmp_path: Path) -> None:
+    config = load_config(write(settings, tmp_path / "config.yaml"))
+
+    def exhaust(progress: Any) -> None:
+        torch.empty(1 << 60)
+
+    with pytest.raises(InputError, match="not enough memory: raise accumulation, set gradient_"):
+        train(config, on_step=exhaust)

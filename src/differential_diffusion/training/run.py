@@ -10,7 +10,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
-from ..errors import InputError
+from ..errors import InputError, out_of_memory
 from ..models.device import bf16_is_fast
 from .config import RunConfig
 from .feed import Pictures, fetched_ahead
@@ -384,6 +384,20 @@ class Run(ABC, Generic[C, B]):
             self.trackers.close()
 
 
+@contextmanager
+def _memory_asked_for() -> Iterator[None]:
+    """Out of memory as one sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            "there is not enough memory: raise accumulation, set gradient_checkpointing, or lower "
+            "batch_size, data.patch_size or the network's channels"
+        ) from error
+
+
 def carried_out(
     make: Callable[[list[int], Note], Run[Any, Any]],
     on_step: Callable[[Progress], None] | None,
@@ -400,9 +414,10 @@ def carried_out(
         if run.pictures.skipped:
             run.note(run.pictures.describe_skipped())
         with closing(run):
-            for progress in run.steps():
-                if on_step is not None and run.main:
-                    on_step(progress)
+            with _memory_asked_for():
+                for progress in run.steps():
+                    if on_step is not None and run.main:
+                        on_step(progress)
             if run.stale:
                 run.note(f"stopped early after step {run.step}: {run.stale}.")
             final = run.finish()
