@@ -314,7 +314,7 @@ def test_a_network_that_grew_starts_as_what_it_grew_from(
     torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
     network = {"channels": [24], "blocks": [1]}
     wider = grown | {"output": str(tmp_path / "wide"), "network": network}
-    with pytest.raises(InputError, match="only the numbers of blocks may grow"):
+    with pytest.raises(InputError, match="only blocks, attention, context and conditions may be"):
         run(wider, tmp_path)
 
 
