@@ -12,12 +12,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    gather_object,
+)
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
@@ -112,7 +118,11 @@ class Run(ABC, Generic[C, B]):
             mixed_precision="no",
             dataloader_config=DataLoaderConfiguration(even_batches=False),
             # The network's buffers are constants; they need not be sent around.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                # The others wait while the main process validates, or encodes a data set.
+                InitProcessGroupKwargs(timeout=timedelta(hours=12)),
+            ],
         )
         self.accelerator.wait_for_everyone()  # so that what one refuses all get to see
         self.device = device = self.accelerator.device
@@ -160,6 +170,7 @@ class Run(ABC, Generic[C, B]):
     def begin(self, network: Any) -> None:
         """Take over the network, and what a checkpoint holds, if there is one to go on from."""
         config = self.config
+        self._check_agreement()
         network = network.to(self.device, self.dtype)
         if config.gradient_checkpointing:
             network.checkpoint_gradients()
@@ -194,6 +205,17 @@ class Run(ABC, Generic[C, B]):
                 "change one of them"
             )
         return int(self.config.batch_size // parts)
+
+    def _check_agreement(self) -> None:
+        """That all processes go on from one checkpoint, with the same pictures."""
+        begun = self.existing[-1].name if self.existing else "no checkpoint"
+        found = gather_object([(begun, self.pictures.digest)])
+        for what, said in zip(("checkpoints", "pictures"), zip(*found, strict=True), strict=True):
+            if len(set(said)) > 1:
+                raise InputError(
+                    f"the processes find different {what} ({', '.join(sorted(set(said)))}): have "
+                    "output and data.path be the same folders for all, on storage that they share"
+                )
 
     def _resume(self, folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
         info = load_info(folder)
