@@ -67,6 +67,23 @@ def test_guidance_moves_the_mean_beyond_the_class() -> None:
     assert made.mean() == pytest.approx(0.1 + 1.3 * (-0.6 - 0.1), abs=0.01)
 
 
+def test_what_a_model_was_told_stays() -> None:
+    """Also where it is told of guidance or numbers later."""
+    cows = model(numbers=1).given(label="cow", guidance_scale=1.3)
+    for told, scale in (
+        ({}, 1.3),
+        ({"vector": [0.5]}, 1.3),
+        ({"guidance_scale": 1.0}, 1.0),
+        ({"guidance_scale": 1.2, "vector": [0.5]}, 1.2),
+    ):
+        made = values(draw_samples(cows, 30, **told))
+        assert made.mean() == pytest.approx(0.1 + scale * (0.5 - 0.1), abs=0.01)
+    ants = values(draw_samples(cows, 30, labels=["ant"], guidance_scale=1.0))
+    assert ants.mean() == pytest.approx(-0.6, abs=0.01)
+    with pytest.raises(InputError, match="guidance_scale is 3 and the model 'oracle' is told noth"):
+        list(draw_samples(model(), 1, guidance_scale=3))
+
+
 def test_a_sample_depends_on_its_number_and_the_seed_alone() -> None:
     whole = list(draw_samples(model(), 7, labels=[0, 1], seed=3, batch_size=7))
     parts = list(draw_samples(model(), 7, labels=[0, 1], seed=3, batch_size=2))

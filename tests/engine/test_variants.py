@@ -31,6 +31,8 @@ def test_what_may_change_becomes_of_the_class_and_the_rest_stays() -> None:
 def test_a_class_that_the_model_does_not_know_is_not_told() -> None:
     made = np.stack(list(vary(model(), picture(), 8, label="yak", strength=1.0, steps=30)))
     assert (made / 127.5 - 1).mean() == pytest.approx(float(MEANS[3]), abs=0.02)
+    with pytest.raises(InputError, match="guidance_scale is 2 and the model 'oracle' is told"):
+        list(vary(model(), picture(), 1, label="yak", guidance_scale=2.0))
 
 
 def test_the_object_that_is_found_is_protected() -> None:

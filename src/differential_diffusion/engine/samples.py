@@ -59,7 +59,7 @@ class SampleSettings:
 
     Attributes:
         size: height and width in pixels; by default those that the model was trained on.
-        guidance_scale: see `DenoiserModel.given`.
+        guidance_scale: see `DenoiserModel.given`; by default the model's own.
         vector: numbers that the model takes, for all samples.
         picture: the picture that the model is told, (1,K,H,W) in [-1,1].
         steps: of the ladder.
@@ -69,7 +69,7 @@ class SampleSettings:
     """
 
     size: tuple[int, int] | None = None
-    guidance_scale: float = 1.0
+    guidance_scale: float | None = None
     vector: Sequence[float] | None = None
     picture: Tensor | None = None
     steps: int = 30
@@ -162,14 +162,12 @@ def sample_tensors(
         steps=settings.steps,
         solver=settings.solver,
     )
-    conditions = labels, settings.vector, settings.picture
-    if any(condition is not None for condition in conditions) or settings.guidance_scale != 1:
-        model = model.given(
-            label=labels,
-            vector=settings.vector,
-            picture=settings.picture,
-            guidance_scale=settings.guidance_scale,
-        )
+    model = model.given(
+        label=labels,
+        vector=settings.vector,
+        picture=settings.picture,
+        guidance_scale=settings.guidance_scale,
+    )
     return model.run(plan, noise or PositionalNoise(plan.seeds, *blank.shape[1:]))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ def vary(
     *,
     label: str | None = None,
     strength: float | NDArray[np.floating[Any]] = 0.5,
-    guidance_scale: float = 1.0,
+    guidance_scale: float | None = None,
     steps: int = 20,
     solver: str = "ancestral",
     seed: int = 0,
@@ -44,12 +43,13 @@ def vary(
         count: how many variants.
         label: the picture's class.
         strength: how much may change, in [0,1], or a map (H,W).
-        guidance_scale: see `DenoiserModel.given`.
+        guidance_scale: see `DenoiserModel.given`; by default the model's own.
         steps, solver: of the sampling; a solver that draws noise makes variants differ more.
         seed: of all variants.
 
     Raises:
-        InputError: for a model that is no denoiser, or a picture or map that does not fit it.
+        InputError: for a model that is no denoiser, a picture or map that does not fit it, or
+            guidance without a class that it knows.
     """
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     much = torch.as_tensor(strength, dtype=torch.float32)
@@ -65,13 +65,11 @@ def vary(
         solver=solver,
         image=image,
         strength=much if much.ndim == 0 else much[None, None],
+        guidance_scale=guidance_scale,
     )
     denoiser = checked(model, settings, count, 1)
-    known = label in denoiser.classes
-    if known:
-        settings = replace(settings, guidance_scale=guidance_scale)
     seeds = [derive_seed(_STREAM, seed, index) for index in range(count)]
-    told = [label] * count if known and label is not None else None
+    told = [label] * count if label is not None and label in denoiser.classes else None
     drawn = sample_tensors(denoiser, seeds, told, settings)
     kept = (much == 0).numpy() & np.ones(pixels.shape[:2], bool)
     for one in pixels_of(drawn):
