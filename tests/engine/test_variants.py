@@ -42,6 +42,8 @@ def test_the_object_that_is_found_is_protected() -> None:
     assert strength.shape == (64, 64)
     assert strength[20:30, 40:50].mean() < 0.5 * strength[40:, :30].mean()
     assert strength.max() <= 0.6
+    with pytest.raises(InputError, match=r"strength must lie in \[0, 1\], not be 5"):
+        protecting_map(pixels, "saliency", 5, {})
 
 
 @pytest.mark.parametrize(
@@ -53,4 +55,4 @@ def test_the_object_that_is_found_is_protected() -> None:
 )
 def test_what_cannot_be_is_refused(strength: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        list(vary(model(), picture(), 1, strength=strength))
+        vary(model(), picture(), 1, strength=strength)  # at once, before any is drawn
