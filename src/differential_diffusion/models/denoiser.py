@@ -48,6 +48,7 @@ class DenoiserModel:
         size: height and width of the pictures that it was trained on, in pixels.
         conditioned: the denoiser under conditions, of a model that takes any.
         conditions, guidance_scale: what `given` told it.
+        network: what the denoiser computes with, where it is one.
         numbers, picture_channels: how many numbers, and channels of a picture, it can be told.
     """
 
@@ -69,6 +70,7 @@ class DenoiserModel:
     guidance_scale: float = 1.0
     numbers: int = 0
     picture_channels: int = 0
+    network: torch.nn.Module | None = field(default=None, repr=False, compare=False)
 
     def given(
         self,
@@ -341,6 +343,7 @@ def as_model(
         conditioned=conditioned if shape.classes or numbers or told else None,
         numbers=numbers,
         picture_channels=told,
+        network=network,
     )
 
 

@@ -118,6 +118,11 @@ class LatentModel:
         return self.inner.classes
 
     @property
+    def picture_channels(self) -> int:
+        """Channels of the picture that it can be told."""
+        return self.inner.picture_channels
+
+    @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.inner.device
