@@ -90,6 +90,9 @@ def test_bad_input_leaves_a_folder_as_it_was(checkpoint: Path, tmp_path: Path) -
     for option in wrong:
         assert run(*common, *option)[0] == 2
         assert not folder.exists()
+    folder.write_bytes(b"a file")
+    assert "is a file: name a folder" in run(*common, "--force")[1]
+    folder.unlink()
     assert run(*common)[0] == 0
     before = contents(folder)
     for option in wrong:
