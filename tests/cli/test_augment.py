@@ -48,7 +48,7 @@ def test_variants_lie_in_folders_of_their_classes(labelled: Path, tmp_path: Path
     before = {path: path.read_bytes() for path in out.rglob("*.png")}
     (out / "dog" / "a-2.png").unlink()
     (out / "dog" / "a-1.png").write_bytes(before[out / "cat" / "a-1.png"])
-    assert run(*common)[1].startswith("1 variants")  # the one that was lacking
+    assert run(*common)[1].startswith("1 variant of")  # the one that was lacking
     before[out / "dog" / "a-1.png"] = before[out / "cat" / "a-1.png"]
     assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
 

@@ -118,6 +118,16 @@ def test_force_replaces_samples_and_nothing_else(checkpoint: Path, tmp_path: Pat
     assert all((folder / name).read_bytes() == b"mine" for name in strangers)
 
 
+def test_force_replaces_no_input(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    common = (checkpoint, "--count", 2, "--steps", 3, "-o", folder)
+    assert run(*common)[0] == 0
+    before = contents(folder)
+    code, said = run(*common, "--from", folder / "000001.png", "--force")
+    assert (code, "000001.png' is an input" in said) == (2, True)
+    assert contents(folder) == before
+
+
 def test_a_way_between_seeds_is_gone_on_with(checkpoint: Path, tmp_path: Path) -> None:
     folder = tmp_path / "way"
     common = (checkpoint, "--between", "3,7", "--steps", 3, "-o", folder)

@@ -132,7 +132,8 @@ def augment(
     if found.skipped:
         report.note(f"pictures left out: {len(found.skipped)}, the first is {min(found.skipped)}.")
     record = {"output": str(folder), "pictures": len(found.images), "written": made, **settings}
-    report.record(record, f"{made} variants of {len(found.images)} pictures -> {folder}")
+    plural = "s" if made != 1 else ""
+    report.record(record, f"{made} variant{plural} of {len(found.images)} pictures -> {folder}")
 
 
 def _places(images: list[NamedImage]) -> dict[PurePosixPath, NamedImage]:

@@ -112,7 +112,12 @@ def sample(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace outputs that exist.", rich_help_panel=_OUT)
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace a grid that exists, or samples of other settings; never an input.",
+            rich_help_panel=_OUT,
+        ),
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="A JSON object on stdout.", rich_help_panel=_OUT)
@@ -156,8 +161,9 @@ def sample(
     if strength is None and sketch is not None:
         strength = "0.7"
     files = {"from": sketch, "picture": picture, "strength": strength}
+    inputs = [Path(file).expanduser() for file in files.values() if file]
     if grid:
-        check_output(target, [Path(file) for file in files.values() if file], force=force)
+        check_output(target, inputs, force=force)
     elif target.suffix and not is_folder(output):
         raise InputError(f"--output '{output}' is neither a .png nor a folder: name one of these.")
     loaded = load_model(model, device=device, precision=precision)
@@ -189,7 +195,7 @@ def sample(
         if between is not None:  # else samples do not depend on how many there are
             decided["count"] = count
         own = labels or []
-        replace = (lambda old: _made(target, old, own)) if force else None
+        replace = (lambda old: _made(target, old, own, inputs)) if force else None
         begin(target, RECORD, decided, replace, "name another folder, or give --force.")
     made = []
     with report.progress() as bar:
@@ -245,12 +251,19 @@ def _path(folder: Path, index: int, label: str | None, suffix: str) -> Path:
     return (folder / safe if safe not in ("", ".", "..") else folder) / f"{index:06d}{suffix}"
 
 
-def _made(folder: Path, known: dict[str, Any], labels: list[str]) -> list[Path]:
-    """The samples in a folder and in those of its classes, of these and of a record."""
+def _made(folder: Path, known: dict[str, Any], labels: list[str], inputs: list[Path]) -> list[Path]:
+    """The samples in a folder and in those of its classes, of these and of a record.
+
+    Raises:
+        InputError: one of them is an input.
+    """
     old = known.get("labels") or []
     places = {_path(folder, 0, label, "").parent for label in (None, *labels, *old)}
     found = [path for place in places if place.is_dir() for path in place.iterdir()]
-    return sorted(path for path in found if _NAME.fullmatch(path.name) and path.is_file())
+    made = sorted(path for path in found if _NAME.fullmatch(path.name) and path.is_file())
+    for path in made:
+        check_output(path, inputs, force=True)
+    return made
 
 
 def _write(one: Sample, folder: Path) -> None:
