@@ -221,7 +221,16 @@ def test_a_push_that_fails_keeps_the_folder(folder: Path, trained: Path) -> None
 
 def test_the_bundled_prior_goes_with_its_notice(run: Command, folder: Path) -> None:
     assert run("export", "prior", "-o", "out").exit_code == 0
-    assert "non-commercial" in (folder / "out/NOTICE").read_text("utf-8")
+    notice = (folder / "out/NOTICE").read_text("utf-8")
+    assert "non-commercial" in notice
+    assert run("export", "out", "-o", "again", "--card").exit_code == 0
+    assert (folder / "again/NOTICE").read_text("utf-8") == notice
+    card = (folder / "again/README.md").read_text("utf-8")
+    assert "NOTICE" in card
+    assert "No licence was given" not in card
+    (folder / "again/config.json").rename(folder / "again/model.json")
+    assert run("export", "again/model.safetensors", "-o", "file").exit_code == 0
+    assert (folder / "file/NOTICE").read_text("utf-8") == notice
 
 
 @pytest.mark.slow

@@ -77,6 +77,11 @@ def test_figures_and_costs_are_told() -> None:
     assert "lifted" in lifted
 
 
+def test_a_notice_is_named() -> None:
+    assert "NOTICE" not in model_card(DESCRIBED, Card("mine", license="other"))
+    assert "the file NOTICE" in model_card(DESCRIBED, Card("mine", license="other", notice=True))
+
+
 def test_the_code_of_a_checkpoint_s_card_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

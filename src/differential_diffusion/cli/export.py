@@ -301,6 +301,7 @@ def _card(source: Source, settings: ExportSettings, made: _Made, form: Form) -> 
             source.figures,
             (made.pictures, made.quality) if made.quality else None,
             settings.push,
+            source.notice is not None,
         ),
     )
 

@@ -67,18 +67,27 @@ def read_source(reference: str) -> Source:
     if reference == "prior":
         with prior_files() as files:
             network, described = load_checkpoint(*files)
-        notice = resources.files("differential_diffusion") / "weights" / NOTICE_FILE
-        return Source("prior", None, network, described, notice=notice.read_text("utf-8"))
+        told = resources.files("differential_diffusion") / "weights" / NOTICE_FILE
+        return Source("prior", None, network, described, notice=told.read_text("utf-8"))
     path = Path(reference).expanduser()
     if path.is_dir() and is_pipeline(path):
         made = read_pipeline(path)
-        return Source(path.resolve().name, path, made.network, made.described, notes=made.notes)
+        name, notice = path.resolve().name, _notice(path)
+        return Source(name, path, made.network, made.described, None, notice, made.notes)
     found = _of_run(path) if path.is_dir() and not (path / CONFIG_FILE).is_file() else path
     network, described = load_checkpoint(found)
     run = next((p for p in found.resolve().parents[:2] if (p / METRICS_FILE).is_file()), None)
     figures = None if run is None else _figures(run / METRICS_FILE, described.card.get("step"))
     name = (run or found.resolve()).name.removesuffix(".safetensors")
-    return Source(name, found if found.is_dir() else None, network, described, figures)
+    folder = found if found.is_dir() else None
+    notice = _notice(folder or found.parent)
+    return Source(name, folder, network, described, figures, notice)
+
+
+def _notice(folder: Path) -> str | None:
+    """What a folder says must go with its weights."""
+    file = folder / NOTICE_FILE
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
 
 
 def _of_run(folder: Path) -> Path:

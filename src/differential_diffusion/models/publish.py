@@ -33,6 +33,7 @@ class Card(NamedTuple):
         figures: the last line of the run's metrics.jsonl.
         quality: what storing and pruning cost, and on what pictures that was measured.
         repository: its id on the hub.
+        notice: whether a NOTICE goes with the weights.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Card(NamedTuple):
     figures: Mapping[str, Any] | None = None
     quality: tuple[str, Sequence[Quality]] | None = None
     repository: str | None = None
+    notice: bool = False
 
 
 def model_card(described: CheckpointConfig, card: Card) -> str:
@@ -173,7 +175,9 @@ def _limits(described: CheckpointConfig, card: Card) -> str:
             "it, which is less exact than a network that is told every pixel's."
         )
     limits.append("Its samples resemble its training pictures, and share what is wrong with them.")
-    if card.license is None:
+    if card.notice:
+        limits.append("A notice goes with the weights, in the file NOTICE: heed it, and keep it.")
+    elif card.license is None:
         limits.append("No licence was given: ask before using the weights.")
     text = "\n".join(f"- {limit}" for limit in limits)
     return text if card.quality is None else f"{text}\n\n{_cost(*card.quality)}"
