@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,22 @@ def test_a_run_that_was_stopped_gives_its_newest_checkpoint(
     assert "| of the last validation | psnr_25 | 30 |" in card
     assert "license: other" in card
     assert "# mine\n" in card
+
+
+def keep(place: Path, card: dict[str, Any]) -> None:
+    """The model of a run again, with another card."""
+    network, described = load_checkpoint(Path("runs/mine/final"))
+    save_checkpoint(place, network, replace(described, card=card), torch.float32)
+
+
+def test_a_run_that_went_on_gives_its_newest_checkpoint(run: Command, trained: Path) -> None:
+    """The final model is the end of it, though it may hold the weights of a step before."""
+    keep(trained / "checkpoints/step-00000030", {"step": 30})
+    assert run("export", str(trained), "-o", "out").exit_code == 0
+    assert load_checkpoint(Path("out"))[1].card == {"step": 30}
+    keep(trained / "final", {"step": 20, "trained_steps": 30})
+    assert run("export", str(trained), "-o", "best").exit_code == 0
+    assert load_checkpoint(Path("best"))[1].card == {"step": 20, "trained_steps": 30}
 
 
 def test_the_card_alone_goes_beside_the_model(run: Command, folder: Path, trained: Path) -> None:

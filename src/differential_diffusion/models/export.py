@@ -58,8 +58,9 @@ def read_source(reference: str) -> Source:
     """Read the model of a training run, of a checkpoint, or of a pipeline of Diffusers.
 
     Args:
-        reference: the output folder of a run, of which the finished model or else the newest
-            checkpoint is taken; a checkpoint; a DDPM or DDIM pipeline's folder; or "prior".
+        reference: the output folder of a run, of which the finished model is taken, or the newest
+            checkpoint if the run has gone on since; a checkpoint; a DDPM or DDIM pipeline's
+            folder; or "prior".
 
     Raises:
         InputError: if there is no such model.
@@ -91,15 +92,23 @@ def _notice(folder: Path) -> str | None:
 
 
 def _of_run(folder: Path) -> Path:
-    """The finished model of a training run, or its newest checkpoint."""
-    candidates = [folder / "final", *sorted(folder.glob("checkpoints/step-*"), reverse=True)]
-    for candidate in candidates:
-        if (candidate / CONFIG_FILE).is_file():
-            return candidate
+    """The finished model of a training run, or its newest checkpoint if that was written later."""
+    kept = [path.parent for path in sorted(folder.glob(f"checkpoints/step-*/{CONFIG_FILE}"))]
+    final = [folder / "final"] if (folder / "final" / CONFIG_FILE).is_file() else []
+    if found := [*final, *kept[-1:]]:
+        return max(found, key=_trained)  # the first of equals
     raise InputError(
         f"the folder '{folder}' holds no model: name the output of a training run, a checkpoint "
         f"with its {CONFIG_FILE}, or a pipeline of Diffusers"
     )
+
+
+def _trained(folder: Path) -> int:
+    """The steps of a run when a model was written, of which it may hold an earlier one."""
+    file = folder / CONFIG_FILE
+    card = CheckpointConfig.from_json(file.read_text(encoding="utf-8"), file).card
+    steps = card.get("trained_steps", card.get("step"))
+    return steps if isinstance(steps, int) else 0
 
 
 def _figures(file: Path, step: object) -> dict[str, Any] | None:
