@@ -137,7 +137,10 @@ def test_pushing_makes_the_repository_and_sends_the_folder(tmp_path: Path) -> No
     assert other.calls[0][1]["private"] is None, "left to what the organisation has set"
 
 
-@pytest.mark.parametrize("repository", ["mine", "org/", "a/b/c", "org/na me", ""])
+@pytest.mark.parametrize(
+    "repository",
+    ["mine", "org/", "a/b/c", "org/na me", "", "org/na--me", "org/.name", "org/x..y", "a/b.git"],
+)
 def test_an_id_of_another_form_is_refused(tmp_path: Path, repository: str) -> None:
     hub = Fake()
     with pytest.raises(InputError, match="no id on the hub"):

@@ -13,14 +13,14 @@ from ..errors import InputError, MissingExtraError
 from .checkpoint import CheckpointConfig
 from .compress import Quality
 
-__all__ = ["CARD_FILE", "Card", "Form", "Hub", "model_card", "push"]
+__all__ = ["CARD_FILE", "Card", "Form", "Hub", "check_repository", "model_card", "push"]
 
 CARD_FILE = "README.md"
 
 Form = Literal["checkpoint", "diffusers", "parts"]
 """What a folder holds: a checkpoint of ours, a pipeline, or a U-Net with its scheduler alone."""
 
-_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
 
 
 class Card(NamedTuple):
@@ -209,6 +209,19 @@ class Hub(Protocol):
         ...
 
 
+def check_repository(repository: str) -> None:
+    """That this is an id which the hub takes, "org/name".
+
+    Raises:
+        InputError: if not.
+    """
+    if not _REPOSITORY.fullmatch(repository):
+        raise InputError(
+            f"'{repository}' is no id on the hub: give 'organisation/name', of letters, digits and "
+            "single - . or _ between them"
+        )
+
+
 def push(folder: Path, repository: str, *, private: bool = False, hub: Hub | None = None) -> str:
     """Send a folder to a model repository of the hub, made unless it exists.
 
@@ -225,8 +238,7 @@ def push(folder: Path, repository: str, *, private: bool = False, hub: Hub | Non
         InputError: for an id of another form, without access, or when the hub cannot be reached.
         MissingExtraError: without huggingface_hub.
     """
-    if not _REPOSITORY.fullmatch(repository):
-        raise InputError(f"'{repository}' is no id on the hub: give 'organisation/name'")
+    check_repository(repository)
     if hub is None:
         try:
             from huggingface_hub import HfApi
