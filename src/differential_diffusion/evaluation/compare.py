@@ -154,7 +154,8 @@ def compare_sets(
         extractors: which.
         seed: of the subsets of the kernel distance.
         settings: how the samples were drawn.
-        gallery: whether to gather pictures for a report; the reference is read for it again.
+        gallery: whether to gather pictures for a report; those of the reference that are not held
+            are read again.
 
     Raises:
         InputError: fewer than two pictures, or sets of features that were not found alike.
@@ -281,7 +282,7 @@ def _resize(size: int | None, extractor: Extractor) -> str:
 def _gallery(
     samples: FeatureSet, reference: FeatureSet, extractors: Sequence[Extractor]
 ) -> Gallery:
-    """Some pictures of both sets, and pairs of neighbours, for which the reference is read anew."""
+    """Some pictures of both sets, and pairs of neighbours."""
     shown = samples.shown[:PAIRS]
     row = {name: index for index, name in enumerate(samples.names)}
     found: dict[str, list[tuple[NamedImage, str, float]]] = {}
@@ -304,7 +305,10 @@ def _gallery(
 def _named(reference: FeatureSet, names: set[str]) -> dict[str, NamedImage]:
     """Pictures of a reference by name; only those that are held if its source is gone."""
     held = {image.name: image for image in reference.shown if image.name in names}
-    if not reference.readable or set(held) == names:
+    missing = names - set(held)
+    if not reference.readable or not missing:
         return held
-    pictures = stream(reference.source, channels=reference.channels, split=reference.split)
-    return held | {image.name: image for image in pictures if image.name in names}
+    pictures = stream(
+        reference.source, channels=reference.channels, split=reference.split, names=missing
+    )
+    return held | {image.name: image for image in pictures}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..data.crops import fitted, to_tensor, unit
 from ..data.images import NamedImage, decode_or_reason
-from ..data.sources import find_pictures
+from ..data.sources import find_pictures, picture_names
 from ..errors import InputError
 from ..files import write_atomically
 from .extractors import Extractor, Numbers
@@ -75,6 +75,7 @@ def stream(
     count: int | None = None,
     channels: int = 3,
     split: str = "train",
+    names: Container[str] | None = None,
     skipped: dict[str, str] | None = None,
 ) -> Iterator[NamedImage]:
     """The pictures of a source one by one, none kept.
@@ -84,15 +85,14 @@ def stream(
         count: take this many, those with the smallest hashes of their names; by default all.
         channels: see `data.images.load_images`.
         split: of a set that has several.
+        names: without a count, take these alone; the others are not read.
         skipped: receives the files that cannot be read, and why.
 
     Raises:
         InputError: if there are fewer than `count`.
     """
-    chosen = None if count is None else _chosen(source, count, split)
-    for found in find_pictures(source, split):
-        if chosen is not None and found.name not in chosen:
-            continue
+    chosen = names if count is None else _chosen(source, count, split)
+    for found in find_pictures(source, split, chosen):
         pixels = decode_or_reason(found, channels)
         if isinstance(pixels, str):
             if skipped is not None:
@@ -290,7 +290,7 @@ def _pass(
 
 
 def _chosen(source: str | Path, count: int, split: str) -> set[str]:
-    names = {found.name for found in find_pictures(source, split)}
+    names = set(picture_names(source, split))
     if not 1 <= count <= len(names):
         raise InputError(
             f"count is {count} and '{source}' holds {len(names)} pictures: give 1 to that many"
