@@ -189,6 +189,10 @@ def test_broken_pictures_are_told(run: Command, sets: Path) -> None:
         ("made real -o there.json", "'there.json' exists"),
         ("made real -o no/where.json", "the folder 'no' does not exist"),
         ("made real --compare there.json", "'there.json' holds no results"),
+        ("made real --size 0", "--size is 0: give at least 1"),
+        ("made real --size -4", "--size is -4: give at least 1"),
+        ("made real --batch-size 0", "--batch-size is 0: give at least 1"),
+        ("made real --split test", "--split is of a set of Hugging Face, and none was named"),
         ("made real --device tpu", "'tpu' is no device"),
     ],
 )

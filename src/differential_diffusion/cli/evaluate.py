@@ -173,6 +173,7 @@ def evaluate(
     samples, reference = _sources(sources, model, run)
     drawn = {"steps": steps, "solvers": solvers, "label": label, "guidance": guidance}
     _check(samples, drawn, paired, lpips, extractor, (count, size))
+    _check_read({"--batch-size": batch_size, "--size": size}, split, (samples, reference))
     inputs = [Path(each) for each in (samples, reference, compare) if each is not None]
     places = _places(
         {"--output": output, "--report": report, "--save-reference": save_reference}, inputs, force
@@ -243,6 +244,17 @@ def _check(
         raise InputError("--lpips measures pairs: give --paired as well.")
     if paired and samples is None:
         raise InputError("--paired is for pictures of the same names: name SAMPLES and REFERENCE.")
+
+
+def _check_read(numbers: dict[str, int | None], split: str, sources: Sequence[str | None]) -> None:
+    """Refuse ways to read pictures that there are not."""
+    from ..data.sources import is_set
+
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}: give at least 1.")
+    if split != "train" and not any(each is not None and is_set(each) for each in sources):
+        raise InputError("--split is of a set of Hugging Face, and none was named: leave it out.")
 
 
 def _places(

@@ -47,7 +47,8 @@ class Figures:
         kernel, kernel_error: the kernel distance and its standard error, see `kernel_distance`.
         precision, recall, density, coverage: see `neighbours`; None for sets of no more pictures
             than the neighbours asked for.
-        is_inception: whether these are FID and KID.
+        is_inception: whether these are FID and KID: of Inception's features, of pictures as they
+            are.
     """
 
     protocol: Protocol
@@ -268,7 +269,7 @@ def _figures(
         kernel.mean,
         0.0 if math.isnan(kernel.error) else kernel.error,
         **near,
-        is_inception=extractor.is_inception,
+        is_inception=extractor.is_inception and samples.size is None,
     )
 
 

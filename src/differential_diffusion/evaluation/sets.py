@@ -128,11 +128,14 @@ def collect(
 
     Raises:
         InputError: no pictures, too few, too many unreadable ones, of another number of channels,
-            or an extractor named twice.
+            an extractor named twice, or a size or batch under 1.
     """
     names = [extractor.name for extractor in extractors]
     if len(set(names)) < len(names) or not names:
         raise InputError(f"the extractors are {', '.join(names) or 'none'}: name one of each")
+    for what, value in (("size", size), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{what} is {value}: give at least 1.")
     skipped: dict[str, str] = {}
     readable = isinstance(pictures, str | Path)
     if isinstance(pictures, str | Path):
