@@ -117,6 +117,22 @@ def test_pairs_are_measured(run: Command, sets: Path) -> None:
     assert len(json.loads(both.stdout)["figures"]) == 1
 
 
+def test_pairs_compare_with_those_of_before(run: Command, sets: Path) -> None:
+    assert run("evaluate", "made", "real", "--paired", "-o", "r.json").exit_code == 0
+    pictures(sets / "more", 12, 3)
+    done = run("evaluate", "more", "real", "--paired", "--compare", "r.json", "--json")
+    assert done.exit_code == 0, done.output
+    mine, both = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (both["pairs"], both["psnr"]) == (12, mine["paired"]["means"]["psnr"])
+    assert both["psnr_there"] == load_results(sets / "r.json")[0].paired.psnr
+    text = run("evaluate", "more", "real", "--paired", "--compare", "r.json").stdout.splitlines()[
+        -1
+    ]
+    assert text.startswith("mean of 12 pairs: PSNR ")
+    assert text.endswith(" in r.json")
+    assert "LPIPS" not in text
+
+
 def test_a_model_is_evaluated_at_each_point(run: Command, sets: Path, tiny_model: Path) -> None:
     asked = ("--model", str(tiny_model), "real", *PIXELS, "--steps", "1,2", "--solvers", "ddim")
     done = run("evaluate", *asked, "--count", "7", "--json", "-o", "r.json", "--report", "r.html")

@@ -246,7 +246,7 @@ def compare_with(
         InputError: no such point there, or figures that do not compare.
     """
     from ..evaluation.charts import number
-    from ..evaluation.compare import against
+    from ..evaluation.compare import against, paired_against
 
     points = {_point(each): each for each in other}
     for result in results:
@@ -263,6 +263,17 @@ def compare_with(
                 f"{mine.protocol.extractor}: {mine.names[0]} {number(mine.frechet)} against "
                 f"{number(theirs.frechet)} in {path}",
             )
+        if (pairs := paired_against(result, found)) is not None:
+            here, there = (each.as_dict()["means"] for each in pairs)
+            record = {"compared": path, "pairs": len(pairs[0].pairs), **here}
+            record |= {f"{name}_there": mean for name, mean in there.items()}
+            both = {name: [getattr(each, name) for each in pairs] for name in here}
+            told = [
+                f"{name.upper()} {number(one)} against {number(two)}"
+                for name, (one, two) in both.items()
+                if one is not None
+            ]
+            say.record(record, f"mean of {len(pairs[0].pairs)} pairs: {', '.join(told)} in {path}")
 
 
 def _point(result: Evaluation) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "against",
     "compare_sets",
     "load_results",
+    "paired_against",
     "save_results",
 ]
 
@@ -187,11 +188,13 @@ def compare_sets(
 def against(mine: Evaluation, other: Evaluation) -> list[tuple[Figures, Figures]]:
     """The figures of two results side by side, mine first, for each extractor that both have.
 
+    None where both have figures of pairs alone in common, see `paired_against`.
+
     Raises:
-        InputError: they have none in common, or their protocols differ.
+        InputError: they have nothing in common, or their protocols differ.
     """
     both = [(one, two) for one in mine.figures if (two := other.of(one.protocol.extractor))]
-    if not both:
+    if not both and (mine.paired is None or other.paired is None):
         had, wanted = (
             ", ".join(f.protocol.extractor for f in e.figures) or "none" for e in (other, mine)
         )
@@ -203,6 +206,21 @@ def against(mine: Evaluation, other: Evaluation) -> list[tuple[Figures, Figures]
         if (why := comparable(one.protocol, two.protocol)) is not None:
             raise InputError(why)
     return both
+
+
+def paired_against(
+    mine: Evaluation, other: Evaluation
+) -> tuple[PairedFigures, PairedFigures] | None:
+    """The figures of pairs of two results, mine first, if both have some.
+
+    Raises:
+        InputError: their protocols differ.
+    """
+    if mine.paired is None or other.paired is None:
+        return None
+    if (why := comparable(mine.paired.protocol, other.paired.protocol)) is not None:
+        raise InputError(why)
+    return mine.paired, other.paired
 
 
 def save_results(results: Sequence[Evaluation], path: Path) -> None:

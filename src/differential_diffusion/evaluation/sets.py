@@ -144,11 +144,11 @@ def collect(
     batches = [_Batches(extractor, batch_size, size) for extractor in extractors]
     tell = None if on_progress is None else lambda done: on_progress(done, count)
     seen, digests, shown = _pass(pictures, batches, channels, tell)
-    _check_readable(name, len(seen), skipped, max_skipped)
+    check_readable(name, len(seen), skipped, max_skipped)
     return FeatureSet(
         name,
         tuple(seen),
-        hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16],
+        set_digest(digests),
         channels,
         size,
         {batch.extractor.name: batch.finish() for batch in batches},
@@ -285,7 +285,7 @@ def _pass(
         for batch in batches:
             batch.add(image.pixels)
         seen.append(image.name)
-        digests.append(_digest(image))
+        digests.append(picture_digest(image))
         _show(shown, image, len(seen))
         if tell is not None:
             tell(len(seen))
@@ -305,10 +305,16 @@ def _order(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big")
 
 
-def _digest(image: NamedImage) -> str:
+def picture_digest(image: NamedImage) -> str:
+    """Tells one picture from another, by name and pixels."""
     pixels = image.pixels
     told = f"{image.name}\n{pixels.dtype} {pixels.shape}\n".encode()
     return hashlib.sha256(told + pixels.tobytes()).hexdigest()
+
+
+def set_digest(digests: Iterable[str]) -> str:
+    """Tells one set from another by the digests of its pictures, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
 
 
 def _show(shown: list[tuple[int, int, NamedImage]], image: NamedImage, number: int) -> None:
@@ -320,7 +326,12 @@ def _show(shown: list[tuple[int, int, NamedImage]], image: NamedImage, number: i
         heapq.heapreplace(shown, entry)
 
 
-def _check_readable(name: str, count: int, skipped: dict[str, str], most: float) -> None:
+def check_readable(name: str, count: int, skipped: dict[str, str], most: float) -> None:
+    """That of a source `count` pictures could be read, and a share of at most `most` could not.
+
+    Raises:
+        InputError: if not.
+    """
     first = next(iter(skipped.items()), ("", ""))
     if not count:
         why = f"none of {len(skipped)} can be read: '{first[0]}': {first[1]}" if skipped else "none"
