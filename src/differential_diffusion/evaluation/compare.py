@@ -223,9 +223,16 @@ def paired_against(
     return mine.paired, other.paired
 
 
-def save_results(results: Sequence[Evaluation], path: Path) -> None:
-    """Write results with their protocols as JSON, atomically."""
-    whole = {"format": FORMAT, "results": [each.as_dict() for each in results]}
+def save_results(results: Sequence[Evaluation], path: Path, *, complete: bool = True) -> None:
+    """Write results with their protocols as JSON, atomically.
+
+    Args:
+        results: at least one.
+        path: the file.
+        complete: whether these are all that was asked for, for readers of the file.
+    """
+    rows = [each.as_dict() for each in results]
+    whole = {"format": FORMAT, "complete": complete, "results": rows}
     text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 
@@ -262,23 +269,8 @@ def _figures(
         if each.made.get(name) != (extractor.hash, extractor.resize):
             raise InputError(f"the features of '{each.source}' were not found by {name}: find them")
     made, real = samples.features[name], reference.features[name]
-    # Subsets of all there is would be one and the same, and tell nothing of the error.
-    subset = min(SUBSET, max(2, min(len(real), len(made)) // 2))
-    protocol = Protocol(
-        name,
-        extractor.hash,
-        _resize(samples.size, extractor),
-        len(samples),
-        len(reference),
-        reference.digest,
-        samples.channels,
-        subset,
-        SUBSETS,
-        NEIGHBOURS,
-        seed,
-        package_version(),
-    )
-    kernel = kernel_distance(real, made, subset=subset, subsets=SUBSETS, seed=seed)
+    protocol = protocol_of(extractor, reference, len(samples), seed)
+    kernel = kernel_distance(real, made, subset=protocol.subset, subsets=SUBSETS, seed=seed)
     enough = min(len(real), len(made)) > NEIGHBOURS
     near = asdict(neighbours(real, made, NEIGHBOURS)) if enough else {}
     return Figures(
@@ -291,7 +283,30 @@ def _figures(
     )
 
 
-def _resize(size: int | None, extractor: Extractor) -> str:
+def protocol_of(
+    extractor: Extractor, reference: FeatureSet, samples: int, seed: int = 0
+) -> Protocol:
+    """What figures of so many samples, read like a reference, will hold under."""
+    # Subsets of all there is would be one and the same, and tell nothing of the error.
+    subset = min(SUBSET, max(2, min(len(reference), samples) // 2))
+    return Protocol(
+        extractor.name,
+        extractor.hash,
+        resizing(reference.size, extractor),
+        samples,
+        len(reference),
+        reference.digest,
+        reference.channels,
+        subset,
+        SUBSETS,
+        NEIGHBOURS,
+        seed,
+        package_version(),
+    )
+
+
+def resizing(size: int | None, extractor: Extractor) -> str:
+    """How pictures are brought to size, in words."""
     if size is None:
         return extractor.resize
     first = replace(extractor, size=size).resize

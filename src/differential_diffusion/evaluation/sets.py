@@ -7,6 +7,7 @@ import heapq
 import json
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,18 @@ def stream(
                 skipped[found.name] = pixels
             continue
         yield NamedImage(found.name, pixels)
+
+
+def check_source(source: str | Path, *, count: int | None = None, split: str = "train") -> None:
+    """That a source holds pictures, and `count` of them, of which none is read yet.
+
+    Raises:
+        InputError: if not; see `stream`.
+    """
+    if count is not None:
+        _chosen(source, count, split)
+    else:
+        check_readable(str(source), len([*islice(picture_names(source, split), 1)]), {}, 0)
 
 
 def collect(
