@@ -166,7 +166,7 @@ def evaluate(
         typer.Option(
             "--resume",
             help="Go on with the file of -o: what it holds with the same settings and protocol is "
-            "not drawn again, and the rest of it stays.",
+            "not drawn again, and the rest of it stays, with --force too.",
             rich_help_panel=_OUT,
         ),
     ] = False,
@@ -319,6 +319,7 @@ def _check_read(numbers: dict[str, int | None], split: str, sources: Sequence[st
 
 
 def _check_resume(resume: bool, force: bool, samples: str | None, output: str | None) -> None:
+    """Refuse to replace drawn results unasked, and to go on with nothing."""
     exists = output is not None and Path(output).expanduser().is_file()
     if samples is None and exists and not resume and not force:
         raise InputError(
@@ -329,8 +330,6 @@ def _check_resume(resume: bool, force: bool, samples: str | None, output: str | 
         raise InputError("--resume goes on with samples to draw: give --model or --run as well.")
     if resume and output is None:
         raise InputError("--resume goes on with a file of results: name it with --output.")
-    if resume and force:
-        raise InputError("--force replaces what --resume goes on with: leave one of them out.")
 
 
 def _places(

@@ -92,15 +92,14 @@ def evaluated(
     from ..evaluation.compare import Evaluation
     from ..evaluation.extractors import load_extractor
 
+    _check_samples(options)
     extractors = [load_extractor(name, options.device) for name in options.extractors]
     _check_comparing(options, extractors, others)
-    _check_samples(options)
     drawing = None if options.samples is not None else _drawing(options)
     with say.progress() as bar:
         tell = _teller(bar)
         if not extractors:
-            made = Evaluation(options.samples or "", options.reference)
-            yield _paired(made, options, tell)
+            yield _paired(Evaluation(str(options.samples), options.reference), options, tell)
             return
         reference = _reference(options, extractors, tell)
         if save_reference is not None:
@@ -250,8 +249,7 @@ def _of_samples(
 ) -> Evaluation:
     from ..evaluation.compare import compare_sets
 
-    source = options.samples or ""
-    made = _collected(source, options.wanted, options, extractors, tell("samples"))
+    made = _collected(str(options.samples), options.wanted, options, extractors, tell("samples"))
     return compare_sets(made, reference, extractors, seed=options.seed, gallery=options.gallery)
 
 
