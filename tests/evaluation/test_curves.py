@@ -133,6 +133,10 @@ def test_checkpoints_are_found_in_order(run: Path) -> None:
     (run / "checkpoints/step-00000020/config.json").unlink()
     assert run_checkpoints(run)[1].folder == run / "final"
     assert run_checkpoints(run)[1].seconds == 9
+    described = run / "final/config.json"
+    told = json.loads(described.read_text())
+    described.write_text(json.dumps(told | {"card": told["card"] | {"trained_steps": 25}}))
+    assert run_checkpoints(run)[1].seconds is None
 
 
 def test_every_checkpoint_is_evaluated(run: Path) -> None:

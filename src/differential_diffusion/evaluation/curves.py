@@ -279,6 +279,8 @@ def run_checkpoints(run: Path) -> list[Checkpoint]:
         state = folder / "training_state.json"
         seconds = (_json(state) if state.is_file() else card).get("seconds")
         step = card.get("step")
+        if card.get("trained_steps", step) != step:
+            seconds = None  # of the whole run, which ended later
         if not isinstance(step, int):
             raise InputError(f"'{described}' does not tell its training step: leave it out")
         found.setdefault(step, Checkpoint(folder, step, seconds))
