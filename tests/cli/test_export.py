@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,22 @@ def test_a_run_that_was_stopped_gives_its_newest_checkpoint(
     assert "# mine\n" in card
 
 
+def keep(place: Path, card: dict[str, Any]) -> None:
+    """The model of a run again, with another card."""
+    network, described = load_checkpoint(Path("runs/mine/final"))
+    save_checkpoint(place, network, replace(described, card=card), torch.float32)
+
+
+def test_a_run_that_went_on_gives_its_newest_checkpoint(run: Command, trained: Path) -> None:
+    """The final model is the end of it, though it may hold the weights of a step before."""
+    keep(trained / "checkpoints/step-00000030", {"step": 30})
+    assert run("export", str(trained), "-o", "out").exit_code == 0
+    assert load_checkpoint(Path("out"))[1].card == {"step": 30}
+    keep(trained / "final", {"step": 20, "trained_steps": 30})
+    assert run("export", str(trained), "-o", "best").exit_code == 0
+    assert load_checkpoint(Path("best"))[1].card == {"step": 20, "trained_steps": 30}
+
+
 def test_the_card_alone_goes_beside_the_model(run: Command, folder: Path, trained: Path) -> None:
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     assert run("export", str(trained), "--card").exit_code == 0
@@ -168,6 +185,10 @@ def test_the_card_alone_goes_beside_the_model(run: Command, folder: Path, traine
         (["-o", "out", "--structured"], "give --prune"),
         (["--card", "--dtype", "float16"], "give --output or --push"),
         (["--push", "org/name"], "--push needs --license"),
+        (["--push", "org/na--me", "--license", "other"], "'org/na--me' is no id on the hub"),
+        (["-o", "out", "--private"], "give --push as well"),
+        (["-o", "out", "--license", "other"], "give --card or --push as well"),
+        (["-o", "out", "--sampler", "ddpm"], "give --to diffusers as well"),
         (["-o", "out", "--prune", "1.5"], "must lie in [0, 1)"),
         (["-o", "out", "--to", "diffusers"], "noise of every pixel"),
         (["-o", "out", "--check", "missing.png"], "does not exist"),
@@ -237,7 +258,16 @@ def test_a_push_that_fails_keeps_the_folder(folder: Path, trained: Path) -> None
 
 def test_the_bundled_prior_goes_with_its_notice(run: Command, folder: Path) -> None:
     assert run("export", "prior", "-o", "out").exit_code == 0
-    assert "non-commercial" in (folder / "out/NOTICE").read_text("utf-8")
+    notice = (folder / "out/NOTICE").read_text("utf-8")
+    assert "non-commercial" in notice
+    assert run("export", "out", "-o", "again", "--card").exit_code == 0
+    assert (folder / "again/NOTICE").read_text("utf-8") == notice
+    card = (folder / "again/README.md").read_text("utf-8")
+    assert "NOTICE" in card
+    assert "No licence was given" not in card
+    (folder / "again/config.json").rename(folder / "again/model.json")
+    assert run("export", "again/model.safetensors", "-o", "file").exit_code == 0
+    assert (folder / "file/NOTICE").read_text("utf-8") == notice
 
 
 @pytest.mark.slow

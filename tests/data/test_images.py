@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from differential_diffusion.data.images import ImageCollection, NamedImage, load_images
-from differential_diffusion.data.sources import find_pictures
+from differential_diffusion.data.sources import find_pictures, picture_names
 from differential_diffusion.errors import InputError
 
 Pixels = NDArray[Any]
@@ -327,6 +327,38 @@ def test_a_link_or_folder_of_a_picture_s_name_is_no_picture(tmp_path: Path) -> N
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "missing")
     Image.fromarray(pixels()).save(tmp_path / "a.png")
     assert [found.name for found in find_pictures(tmp_path)] == ["a.png"]
+
+
+def test_names_are_told_and_some_are_read_without_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {f"{k}.png": png(pixels(k)) for k in range(5)}
+    (tmp_path / "folder").mkdir()
+    for name, data in members.items():
+        (tmp_path / "folder" / name).write_bytes(data)
+    archive = tar(tmp_path / "pictures.tar", members)
+    reads: list[str] = []
+    bytes_of, member_of = Path.read_bytes, tarfile.TarFile.extractfile
+
+    def read_bytes(path: Path) -> bytes:
+        reads.append(path.name)
+        return bytes_of(path)
+
+    def extractfile(opened: tarfile.TarFile, member: Any) -> Any:
+        reads.append(member.name)
+        return member_of(opened, member)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", extractfile)
+    for source in (tmp_path / "folder", archive):
+        assert list(picture_names(source)) == list(members)
+        assert reads == []
+        found = list(find_pictures(source, names={"1.png", "3.png"}))
+        assert [(each.name, each.data) for each in found] == [
+            (name, members[name]) for name in ("1.png", "3.png")
+        ]
+        assert reads == ["1.png", "3.png"]
+        reads.clear()
 
 
 def test_the_split_depends_on_names_alone() -> None:

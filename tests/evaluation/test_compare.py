@@ -445,6 +445,21 @@ def test_nearest_pictures_are_found_and_read_anew(tmp_path: Path) -> None:
     assert len(shown.reference) == SHOWN
 
 
+@pytest.mark.parametrize("asked", [{"size": 0}, {"size": -4}, {"batch_size": 0}])
+def test_sides_and_batches_of_nothing_are_refused(asked: dict[str, int]) -> None:
+    images = [NamedImage(f"{k}.png", one) for k, one in enumerate(pictures(3))]
+    with pytest.raises(InputError, match=r"is (0|-4): give at least 1"):
+        collect(images, [PIXELS], **asked)  # type: ignore[arg-type]
+
+
+def test_inception_of_pictures_brought_to_another_size_is_no_fid() -> None:
+    inception = replace(PIXELS, is_inception=True)
+    images = [NamedImage(f"{k}.png", one) for k, one in enumerate(pictures(3))]
+    for size, name in ((None, "FID"), (8, "Fréchet distance")):
+        made = collect(images, [inception], size=size)
+        assert compare_sets(made, made, [inception]).figures[0].names[0] == name
+
+
 def test_neighbours_among_pictures_without_a_source_are_those_held() -> None:
     images = [NamedImage(f"{k}.png", one) for k, one in enumerate(pictures(2 * SHOWN))]
     reference = collect(images, [PIXELS])

@@ -133,6 +133,10 @@ def test_checkpoints_are_found_in_order(run: Path) -> None:
     (run / "checkpoints/step-00000020/config.json").unlink()
     assert run_checkpoints(run)[1].folder == run / "final"
     assert run_checkpoints(run)[1].seconds == 9
+    described = run / "final/config.json"
+    told = json.loads(described.read_text())
+    described.write_text(json.dumps(told | {"card": told["card"] | {"trained_steps": 25}}))
+    assert run_checkpoints(run)[1].seconds is None
 
 
 def test_every_checkpoint_is_evaluated(run: Path) -> None:
@@ -145,6 +149,32 @@ def test_every_checkpoint_is_evaluated(run: Path) -> None:
     ]  # fmt: skip
     assert {p.settings["run"] for p in points} == {str(run)}
     assert points[0].settings["training_seconds"] == 1.5
+
+
+def test_points_that_are_known_are_not_drawn_again(run: Path) -> None:
+    real = reference(20)
+    asked: dict[str, Any] = {"solvers": ["ddim"], "count": 6, "device": "cpu"}
+    known = list(training_curve(run, real, [PIXELS], steps=[1, 2], precision="fp32", **asked))
+    told = known[0].settings
+    assert (told["device"], told["precision"]) == ("cpu", "fp32")
+    asked["known"] = known[1:]
+    again = list(training_curve(run, real, [PIXELS], steps=[1, 2], precision="fp32", **asked))
+    assert [each is other for each, other in zip(again, known, strict=True)] == [
+        False, True, True, True,
+    ]  # fmt: skip
+    assert again[0].figures == known[0].figures
+    weights = run / "checkpoints/step-00000020/model.safetensors"
+    weights.write_bytes((run / "checkpoints/step-00000003/model.safetensors").read_bytes())
+    trained = list(training_curve(run, real, [PIXELS], steps=[1, 2], precision="fp32", **asked))
+    assert [each is other for each, other in zip(trained, known, strict=True)] == [
+        False, True, False, False,
+    ]  # fmt: skip
+    for other in (
+        training_curve(run, real, [PIXELS], steps=[1, 2], precision="bf16", **asked),
+        training_curve(run, real, [PIXELS], steps=[1, 2], seed=1, precision="fp32", **asked),
+        training_curve(run, reference(19), [PIXELS], steps=[1, 2], precision="fp32", **asked),
+    ):
+        assert not any(each is kept for each in other for kept in known)
 
 
 def test_runs_without_checkpoints_or_with_damaged_ones_are_refused(run: Path) -> None:

@@ -252,6 +252,55 @@ def test_functions_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             load_extractor(name)(x)
 
 
+def test_whatever_a_file_of_one_s_own_holds_tells_it_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "SCALE = 1\ndef means(x):\n    return SCALE * x.mean((2, 3))\n"
+    for name, scale in (("first", 1), ("again", 1), ("changed", 2)):
+        changed = text.replace("SCALE = 1", f"SCALE = {scale}")
+        extractor_models.own_module(tmp_path, monkeypatch, changed, name)
+    first, again, changed = (
+        load_extractor(f"{name}:means").hash for name in ("first", "again", "changed")
+    )
+    assert first == again != changed
+
+
+def test_a_network_of_one_s_own_gets_pictures_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device stands for one that pictures do not come from."""
+    extractor_models.own_module(tmp_path, monkeypatch, _NETWORK, "network")
+    x = noise(2, 3, 4, 4)
+    np.testing.assert_allclose(load_extractor("network:made", "cpu")(x), x.flatten(1).numpy())
+    seen = extractors._own("network:made", torch.device("meta")).features(x)
+    assert seen.device.type == "meta"
+
+
+_NETWORK = """
+from torch import nn
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(__import__("torch").ones(1))
+
+    def forward(self, x):
+        assert x.device.type == self.scale.device.type
+        return x.flatten(1) * self.scale
+
+made = Flat()
+"""
+
+
+@pytest.mark.parametrize("text", ["def means(x:\n", "raise KeyError('far')\n", "1 / 0\n"])
+def test_a_file_of_one_s_own_that_does_not_work_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    extractor_models.own_module(tmp_path, monkeypatch, text, "wrong")
+    with pytest.raises(InputError, match=r"cannot be imported \((Syntax|Key|ZeroDivision)Error"):
+        load_extractor("wrong:means")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

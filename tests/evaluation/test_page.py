@@ -21,6 +21,7 @@ from differential_diffusion.evaluation import (
     Gallery,
     Pair,
     PairedFigures,
+    PairedProtocol,
     Protocol,
     report_page,
 )
@@ -83,7 +84,9 @@ def test_a_page_needs_nothing_but_itself() -> None:
     shown = pictures(10)
     near = {"pixels": ((shown[0], shown[1], 0.25),)}
     gallery = Gallery(shown, shown[::-1], near)
-    paired = PairedFigures((Pair("a.png", math.inf, 1.0, 0.0), Pair("b.png", 20.5, 0.5, 0.1)), 2)
+    protocol = PairedProtocol(2, "c" * 16, 3, "alex", "0.1.0")
+    pairs = (Pair("a.png", math.inf, 1.0, 0.0), Pair("b.png", 20.5, 0.5, 0.1))
+    paired = PairedFigures(pairs, protocol, 2)
     made = Evaluation("a", "b", result().figures, paired, settings={"x": 1}, gallery=gallery)
     checker = checked(report_page([result(), made], metrics=[{"step": 1, "loss": 2}] * 2))
     tags = {tag for tag, _ in checker.tags}
@@ -91,6 +94,7 @@ def test_a_page_needs_nothing_but_itself() -> None:
     for _, attributes in checker.tags:
         for name in ("src", "href", "onload", "onclick"):
             assert (attributes.get(name) or "data:").startswith("data:")
+    assert f"reference digest {'c' * 16}, channels 3, lpips alex" in checker.text
     page = report_page([made])
     assert not re.search(r"@import|url\(|https?://", page)
     assert "prefers-color-scheme: dark" in page

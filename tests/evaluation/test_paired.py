@@ -13,7 +13,13 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from differential_diffusion.errors import InputError
-from differential_diffusion.evaluation import PairedFigures, compare_pairs
+from differential_diffusion.evaluation import (
+    Evaluation,
+    PairedFigures,
+    against,
+    compare_pairs,
+    paired_against,
+)
 
 SIZE = (24, 30)
 
@@ -90,9 +96,49 @@ def test_broken_pictures_are_left_out_on_either_side(folders: tuple[Path, Path])
     (made / "in/a.png").write_bytes(b"")
     (real / "in/b.png").write_bytes(b"no picture")
     lost: tuple[dict[str, str], dict[str, str]] = ({}, {})
-    found = compare_pairs(made, real, skipped_samples=lost[0], skipped_reference=lost[1])
+    with pytest.raises(InputError, match=r"1 of 3 pictures in '.*real' cannot be read"):
+        compare_pairs(made, real)
+    found = compare_pairs(
+        made, real, max_skipped=0.4, skipped_samples=lost[0], skipped_reference=lost[1]
+    )
     assert [pair.name for pair in found.pairs] == ["in/c.png"]
     assert [list(each) for each in lost] == [["in/a.png"], ["in/b.png"]]
+
+
+def test_more_than_a_tenth_of_broken_samples_is_refused(folders: tuple[Path, Path]) -> None:
+    made, real = folders
+    for name in ("b", "c"):
+        (made / f"in/{name}.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"2 of 3 pictures in '.*made' cannot be read"):
+        compare_pairs(made, real)
+
+
+def test_the_protocol_tells_what_pairs_were_measured_with(folders: tuple[Path, Path]) -> None:
+    made, real = folders
+    base = compare_pairs(made, real).protocol
+    assert (base.pairs, base.channels, base.lpips) == (3, 3, "none")
+    assert compare_pairs(real, real).protocol == base
+    grey = compare_pairs(made, real, channels=1, lpips=lambda a, b: a.mean((1, 2, 3)))
+    assert (grey.protocol.channels, grey.protocol.lpips) == (1, "alex")
+    (made / "in/c.png").unlink()
+    assert compare_pairs(made, real).protocol.reference_digest != base.reference_digest
+    assert compare_pairs(made, real).unmatched == 1
+
+
+def test_pairs_compare_where_their_protocols_agree(folders: tuple[Path, Path]) -> None:
+    made, real = folders
+    mine, other = (
+        Evaluation(str(each), "real", paired=compare_pairs(each, real)) for each in (made, real)
+    )
+    assert paired_against(mine, other) == (mine.paired, other.paired)
+    assert against(mine, other) == []
+    assert paired_against(mine, Evaluation("a", "b")) is None
+    (made / "in/c.png").unlink()
+    less = Evaluation("made", "real", paired=compare_pairs(made, real))
+    with pytest.raises(
+        InputError, match=r"different numbers of pairs \(3 and 2\) and reference sets"
+    ):
+        paired_against(mine, less)
 
 
 def test_what_cannot_be_paired_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -110,5 +156,5 @@ def test_what_cannot_be_paired_is_refused(folders: tuple[Path, Path], tmp_path: 
     with pytest.raises(InputError, match=r"is 30x25 pixels and its reference 'in/b\.png' 30x24"):
         compare_pairs(made, real)
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match="hold no pair"):
+    with pytest.raises(InputError, match="holds no usable picture"):
         compare_pairs(tmp_path / "none", real)

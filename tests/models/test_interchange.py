@@ -317,6 +317,20 @@ def test_what_a_checkpoint_cannot_say_is_not_imported(
     assert not (tmp_path / "ours").exists()
 
 
+def test_pipelines_of_other_kinds_are_not_imported(tmp_path: Path) -> None:
+    """The U-Net of one that works on latents is a UNet2DModel too."""
+    made = diffusers.UNet2DModel(sample_size=SIDE, **OPTIONS)
+    pipe = diffusers.DDIMPipeline(made, diffusers.DDIMScheduler(clip_sample=False))
+    pipe.save_pretrained(tmp_path / "pipe")
+    index = tmp_path / "pipe" / "model_index.json"
+    described = json.loads(index.read_text())
+    index.write_text(json.dumps(described | {"_class_name": "LDMPipeline"}))
+    with pytest.raises(InputError, match="holds a LDMPipeline, which does more"):
+        import_pipeline(tmp_path / "pipe", tmp_path / "ours")
+    index.write_text(json.dumps(described | {"_class_name": "PNDMPipeline"}))
+    assert import_pipeline(tmp_path / "pipe", tmp_path / "ours") == ()
+
+
 def test_limits_that_are_lost_are_told(tmp_path: Path) -> None:
     made = diffusers.UNet2DModel(sample_size=SIDE, **OPTIONS)
     diffusers.DDPMPipeline(made, diffusers.DDPMScheduler()).save_pretrained(tmp_path / "pipe")

@@ -77,6 +77,11 @@ def test_figures_and_costs_are_told() -> None:
     assert "lifted" in lifted
 
 
+def test_a_notice_is_named() -> None:
+    assert "NOTICE" not in model_card(DESCRIBED, Card("mine", license="other"))
+    assert "the file NOTICE" in model_card(DESCRIBED, Card("mine", license="other", notice=True))
+
+
 def test_the_code_of_a_checkpoint_s_card_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +137,10 @@ def test_pushing_makes_the_repository_and_sends_the_folder(tmp_path: Path) -> No
     assert other.calls[0][1]["private"] is None, "left to what the organisation has set"
 
 
-@pytest.mark.parametrize("repository", ["mine", "org/", "a/b/c", "org/na me", ""])
+@pytest.mark.parametrize(
+    "repository",
+    ["mine", "org/", "a/b/c", "org/na me", "", "org/na--me", "org/.name", "org/x..y", "a/b.git"],
+)
 def test_an_id_of_another_form_is_refused(tmp_path: Path, repository: str) -> None:
     hub = Fake()
     with pytest.raises(InputError, match="no id on the hub"):

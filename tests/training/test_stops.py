@@ -264,6 +264,7 @@ def test_ends_early_when_the_loss_has_not_fallen(
     assert left == []
     assert newest(config.output) == 22
     assert_holds(final, more, 14)
+    assert load_checkpoint(final)[1].card["trained_steps"] == 22
 
 
 def assert_holds(final: Path, config: TrainingConfig, step: int) -> None:

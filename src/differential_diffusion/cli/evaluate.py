@@ -12,14 +12,17 @@ import typer
 
 from ..errors import InputError
 from .common import Quiet, Reporter
-from .evaluated import FEATURES, Options, compare_with, evaluated, note_skipped, sentence
+from .evaluated import FEATURES, Options, Others, compare_with, evaluated, note_skipped, sentence
 from .outputs import check_output
 
 if TYPE_CHECKING:
     from ..evaluation.compare import Evaluation
 
 _WHAT, _HOW, _OUT = "What to compare", "How to draw samples", "What comes out"
-_DRAWN = {"steps": "30", "solvers": "heun", "label": None, "guidance": 1.0}
+_DRAWN = {
+    "steps": "30", "solvers": "heun", "label": None, "guidance": 1.0, "vector": None,
+    "picture": None, "precision": "auto",
+}  # fmt: skip
 
 
 def evaluate(
@@ -66,6 +69,13 @@ def evaluate(
             "-n",
             help="Pictures of each set, those with the smallest hashes of their names, and how "
             "many samples to draw [default: all, and as many as the reference has].",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    samples_count: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples to take or draw, where they are not to be as many as --count says.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -119,6 +129,18 @@ def evaluate(
         float,
         typer.Option(help="1 follows what was learnt, see `sample`.", rich_help_panel=_HOW),
     ] = 1.0,
+    vector: Annotated[
+        str | None,
+        typer.Option(help="Numbers that the model takes, with commas.", rich_help_panel=_HOW),
+    ] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="The picture that the model is told, for all samples; they are of its size.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Of the samples and the kernel distance.", rich_help_panel=_HOW)
     ] = 0,
@@ -127,10 +149,27 @@ def evaluate(
         str | None,
         typer.Option(help="cpu, cuda, cuda:N or mps [default: best].", rich_help_panel=_HOW),
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Of the model: auto, fp32 or bf16.", rich_help_panel=_HOW)
+    ] = "auto",
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="Write the results as .json.", rich_help_panel=_OUT),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write the results as .json, each as soon as it is there.",
+            rich_help_panel=_OUT,
+        ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the file of -o: what it holds with the same settings and protocol is "
+            "not drawn again, and the rest of it stays, with --force too.",
+            rich_help_panel=_OUT,
+        ),
+    ] = False,
     report: Annotated[
         str | None,
         typer.Option(
@@ -169,31 +208,49 @@ def evaluate(
     """
     from ..evaluation.compare import load_results, save_results
     from ..evaluation.curves import run_metrics
+    from .sample import _numbers
 
     samples, reference = _sources(sources, model, run)
-    drawn = {"steps": steps, "solvers": solvers, "label": label, "guidance": guidance}
-    _check(samples, drawn, paired, lpips, extractor, (count, size))
+    drawn = {
+        "steps": steps, "solvers": solvers, "label": label, "guidance": guidance, "vector": vector,
+        "picture": picture, "precision": precision,
+    }  # fmt: skip
+    _check(samples, drawn, paired, lpips, extractor, (count, samples_count, size))
+    _check_read({"--batch-size": batch_size, "--size": size}, split, (samples, reference))
+    _check_resume(resume, force, samples, output)
     inputs = [Path(each) for each in (samples, reference, compare) if each is not None]
     places = _places(
-        {"--output": output, "--report": report, "--save-reference": save_reference}, inputs, force
+        {"--output": output, "--report": report, "--save-reference": save_reference},
+        inputs,
+        force=force,
+        resume=resume,
     )
-    other = None if compare is None else load_results(Path(compare).expanduser())
+    begun = places["--output"] if resume else None
+    others = Others(
+        load_results(begun) if begun is not None and begun.exists() else (),
+        () if compare is None else load_results(Path(compare).expanduser()),
+        str(compare),
+    )
     names = _extractors(extractor, reference, paired)
     if save_reference is not None and not names:
         raise InputError("--save-reference keeps features: name what finds them with --extractor.")
     options = Options(
-        samples, reference, model, run, names, paired, lpips, count, size, channels, split, seed,
-        device, _whole("--steps", steps), _words("--solvers", solvers), label, guidance,
+        samples, reference, model, run, names, paired, lpips, count, samples_count, size, channels,
+        split, seed, device, precision, _whole("--steps", steps), _words("--solvers", solvers),
+        label, guidance, None if vector is None else _numbers("--vector", vector), picture,
         batch_size, report is not None,
     )  # fmt: skip
     say = Reporter(json_lines=json, quiet=quiet)
     results: list[Evaluation] = []
-    for result in evaluated(options, places["--save-reference"], say):
+    path = places["--output"]
+    for result in evaluated(options, places["--save-reference"], others, say):
         results.append(result)
+        if path is not None:
+            save_results(_with(results, others.known), path, complete=False)
         say.record(result.as_dict(), sentence(result))
     note_skipped(results[-1], say)
-    if (path := places["--output"]) is not None:
-        save_results(results, path)
+    if path is not None:
+        save_results(_with(results, others.known), path)
         say.note(f"results -> {path}")
     if (path := places["--report"]) is not None:
         from ..evaluation.page import report_page
@@ -202,8 +259,13 @@ def evaluate(
         metrics = [] if run is None else run_metrics(Path(run).expanduser())
         write_atomically(path, report_page(results, metrics=metrics).encode())
         say.note(f"report -> {path}")
-    if other is not None:
-        compare_with(results, other, str(compare), say)
+    if others.compared:
+        compare_with(results, others.compared, others.path, say)
+
+
+def _with(results: Sequence[Evaluation], known: Sequence[Evaluation]) -> list[Evaluation]:
+    """Results, after those that were known and are not among them."""
+    return [*(each for each in known if each not in results), *results]
 
 
 def _sources(sources: list[str], model: str | None, run: str | None) -> tuple[str | None, str]:
@@ -236,8 +298,8 @@ def _check(
             raise InputError(f"--{name} says how to draw samples: give --model or --run as well.")
     if paired and not extractor and any(value is not None for value in of_sets):
         raise InputError(
-            "--count and --size are for sets, and pairs are compared as they are: leave them out, "
-            "or name an --extractor as well."
+            "--count, --samples-count and --size are for sets, and pairs are compared as they are: "
+            "leave them out, or name an --extractor as well."
         )
     if lpips and not paired:
         raise InputError("--lpips measures pairs: give --paired as well.")
@@ -245,8 +307,33 @@ def _check(
         raise InputError("--paired is for pictures of the same names: name SAMPLES and REFERENCE.")
 
 
+def _check_read(numbers: dict[str, int | None], split: str, sources: Sequence[str | None]) -> None:
+    """Refuse ways to read pictures that there are not."""
+    from ..data.sources import is_set
+
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}: give at least 1.")
+    if split != "train" and not any(each is not None and is_set(each) for each in sources):
+        raise InputError("--split is of a set of Hugging Face, and none was named: leave it out.")
+
+
+def _check_resume(resume: bool, force: bool, samples: str | None, output: str | None) -> None:
+    """Refuse to replace drawn results unasked, and to go on with nothing."""
+    exists = output is not None and Path(output).expanduser().is_file()
+    if samples is None and exists and not resume and not force:
+        raise InputError(
+            f"'{output}' exists: go on with it by --resume, choose another name, or replace it by "
+            "--force."
+        )
+    if resume and samples is not None:
+        raise InputError("--resume goes on with samples to draw: give --model or --run as well.")
+    if resume and output is None:
+        raise InputError("--resume goes on with a file of results: name it with --output.")
+
+
 def _places(
-    given: dict[str, str | None], inputs: list[Path], force: bool
+    given: dict[str, str | None], inputs: list[Path], *, force: bool, resume: bool
 ) -> dict[str, Path | None]:
     """Where the outputs go, after refusing to destroy."""
     suffixes = {"--output": ".json", "--report": ".html", "--save-reference": FEATURES}
@@ -256,7 +343,7 @@ def _places(
         if path is not None:
             if path.suffix.lower() != suffixes[option]:
                 raise InputError(f"{option} '{path}' does not end in {suffixes[option]}: let it.")
-            check_output(path, inputs, force=force)
+            check_output(path, inputs, force=force or (resume and option == "--output"))
             if not path.resolve().parent.is_dir():
                 raise InputError(f"the folder '{path.parent}' does not exist: create it.")
         places[option] = path

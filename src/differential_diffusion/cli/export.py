@@ -174,6 +174,7 @@ def perform(run: str, settings: ExportSettings, hub: Hub | None = None) -> None:
 def _check(settings: ExportSettings) -> None:
     """That the options say what to do, before anything is read."""
     from ..files import check_new
+    from ..models.publish import check_repository
 
     if settings.output is None and settings.push is None and not settings.card:
         raise InputError("nothing says where the model goes: give --output, --push or --card")
@@ -181,6 +182,14 @@ def _check(settings: ExportSettings) -> None:
         raise InputError(
             "--push needs --license, the licence of the weights: apache-2.0, other ..."
         )
+    if settings.push is not None:
+        check_repository(settings.push)
+    elif settings.private:
+        raise InputError("--private says who sees a repository: give --push as well")
+    elif settings.license is not None and not settings.card:
+        raise InputError("--license stands in the card: give --card or --push as well")
+    if settings.sampler != "ddim" and settings.to != "diffusers":
+        raise InputError("--sampler is of a pipeline: give --to diffusers as well")
     if settings.structured and settings.prune is None:
         raise InputError("--structured says how to prune: give --prune with a share, such as 0.3")
     if settings.output is not None:
@@ -299,6 +308,7 @@ def _card(source: Source, settings: ExportSettings, made: _Made, form: Form) -> 
             source.figures,
             (made.pictures, made.quality) if made.quality else None,
             settings.push,
+            source.notice is not None,
         ),
     )
 

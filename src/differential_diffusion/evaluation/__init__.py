@@ -19,6 +19,7 @@ from .compare import (
     against,
     compare_sets,
     load_results,
+    paired_against,
     save_results,
 )
 from .curves import quality_curve, run_checkpoints, run_metrics, training_curve
@@ -35,7 +36,7 @@ from .extractors import EXTRACTORS, Extractor, load_extractor
 from .page import report_page
 from .paired import Pair, PairedFigures, compare_pairs
 from .perceptual import lpips_change, lpips_distance
-from .protocol import Protocol, comparable
+from .protocol import PairedProtocol, Protocol, comparable
 from .sets import FeatureSet, collect, load_features, save_features
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Neighbours",
     "Pair",
     "PairedFigures",
+    "PairedProtocol",
     "Protocol",
     "against",
     "collect",
@@ -72,6 +74,7 @@ __all__ = [
     "mean_change",
     "nearest",
     "neighbours",
+    "paired_against",
     "quality_curve",
     "report",
     "report_page",

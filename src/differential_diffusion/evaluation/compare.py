@@ -27,6 +27,7 @@ __all__ = [
     "against",
     "compare_sets",
     "load_results",
+    "paired_against",
     "save_results",
 ]
 
@@ -47,7 +48,8 @@ class Figures:
         kernel, kernel_error: the kernel distance and its standard error, see `kernel_distance`.
         precision, recall, density, coverage: see `neighbours`; None for sets of no more pictures
             than the neighbours asked for.
-        is_inception: whether these are FID and KID.
+        is_inception: whether these are FID and KID: of Inception's features, of pictures as they
+            are.
     """
 
     protocol: Protocol
@@ -154,7 +156,8 @@ def compare_sets(
         extractors: which.
         seed: of the subsets of the kernel distance.
         settings: how the samples were drawn.
-        gallery: whether to gather pictures for a report; the reference is read for it again.
+        gallery: whether to gather pictures for a report; those of the reference that are not held
+            are read again.
 
     Raises:
         InputError: fewer than two pictures, or sets of features that were not found alike.
@@ -185,11 +188,13 @@ def compare_sets(
 def against(mine: Evaluation, other: Evaluation) -> list[tuple[Figures, Figures]]:
     """The figures of two results side by side, mine first, for each extractor that both have.
 
+    None where both have figures of pairs alone in common, see `paired_against`.
+
     Raises:
-        InputError: they have none in common, or their protocols differ.
+        InputError: they have nothing in common, or their protocols differ.
     """
     both = [(one, two) for one in mine.figures if (two := other.of(one.protocol.extractor))]
-    if not both:
+    if not both and (mine.paired is None or other.paired is None):
         had, wanted = (
             ", ".join(f.protocol.extractor for f in e.figures) or "none" for e in (other, mine)
         )
@@ -203,9 +208,31 @@ def against(mine: Evaluation, other: Evaluation) -> list[tuple[Figures, Figures]
     return both
 
 
-def save_results(results: Sequence[Evaluation], path: Path) -> None:
-    """Write results with their protocols as JSON, atomically."""
-    whole = {"format": FORMAT, "results": [each.as_dict() for each in results]}
+def paired_against(
+    mine: Evaluation, other: Evaluation
+) -> tuple[PairedFigures, PairedFigures] | None:
+    """The figures of pairs of two results, mine first, if both have some.
+
+    Raises:
+        InputError: their protocols differ.
+    """
+    if mine.paired is None or other.paired is None:
+        return None
+    if (why := comparable(mine.paired.protocol, other.paired.protocol)) is not None:
+        raise InputError(why)
+    return mine.paired, other.paired
+
+
+def save_results(results: Sequence[Evaluation], path: Path, *, complete: bool = True) -> None:
+    """Write results with their protocols as JSON, atomically.
+
+    Args:
+        results: at least one.
+        path: the file.
+        complete: whether these are all that was asked for, for readers of the file.
+    """
+    rows = [each.as_dict() for each in results]
+    whole = {"format": FORMAT, "complete": complete, "results": rows}
     text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 
@@ -242,23 +269,8 @@ def _figures(
         if each.made.get(name) != (extractor.hash, extractor.resize):
             raise InputError(f"the features of '{each.source}' were not found by {name}: find them")
     made, real = samples.features[name], reference.features[name]
-    # Subsets of all there is would be one and the same, and tell nothing of the error.
-    subset = min(SUBSET, max(2, min(len(real), len(made)) // 2))
-    protocol = Protocol(
-        name,
-        extractor.hash,
-        _resize(samples.size, extractor),
-        len(samples),
-        len(reference),
-        reference.digest,
-        samples.channels,
-        subset,
-        SUBSETS,
-        NEIGHBOURS,
-        seed,
-        package_version(),
-    )
-    kernel = kernel_distance(real, made, subset=subset, subsets=SUBSETS, seed=seed)
+    protocol = protocol_of(extractor, reference, len(samples), seed)
+    kernel = kernel_distance(real, made, subset=protocol.subset, subsets=SUBSETS, seed=seed)
     enough = min(len(real), len(made)) > NEIGHBOURS
     near = asdict(neighbours(real, made, NEIGHBOURS)) if enough else {}
     return Figures(
@@ -267,11 +279,34 @@ def _figures(
         kernel.mean,
         0.0 if math.isnan(kernel.error) else kernel.error,
         **near,
-        is_inception=extractor.is_inception,
+        is_inception=extractor.is_inception and samples.size is None,
     )
 
 
-def _resize(size: int | None, extractor: Extractor) -> str:
+def protocol_of(
+    extractor: Extractor, reference: FeatureSet, samples: int, seed: int = 0
+) -> Protocol:
+    """What figures of so many samples, read like a reference, will hold under."""
+    # Subsets of all there is would be one and the same, and tell nothing of the error.
+    subset = min(SUBSET, max(2, min(len(reference), samples) // 2))
+    return Protocol(
+        extractor.name,
+        extractor.hash,
+        resizing(reference.size, extractor),
+        samples,
+        len(reference),
+        reference.digest,
+        reference.channels,
+        subset,
+        SUBSETS,
+        NEIGHBOURS,
+        seed,
+        package_version(),
+    )
+
+
+def resizing(size: int | None, extractor: Extractor) -> str:
+    """How pictures are brought to size, in words."""
     if size is None:
         return extractor.resize
     first = replace(extractor, size=size).resize
@@ -281,7 +316,7 @@ def _resize(size: int | None, extractor: Extractor) -> str:
 def _gallery(
     samples: FeatureSet, reference: FeatureSet, extractors: Sequence[Extractor]
 ) -> Gallery:
-    """Some pictures of both sets, and pairs of neighbours, for which the reference is read anew."""
+    """Some pictures of both sets, and pairs of neighbours."""
     shown = samples.shown[:PAIRS]
     row = {name: index for index, name in enumerate(samples.names)}
     found: dict[str, list[tuple[NamedImage, str, float]]] = {}
@@ -304,7 +339,10 @@ def _gallery(
 def _named(reference: FeatureSet, names: set[str]) -> dict[str, NamedImage]:
     """Pictures of a reference by name; only those that are held if its source is gone."""
     held = {image.name: image for image in reference.shown if image.name in names}
-    if not reference.readable or set(held) == names:
+    missing = names - set(held)
+    if not reference.readable or not missing:
         return held
-    pictures = stream(reference.source, channels=reference.channels, split=reference.split)
-    return held | {image.name: image for image in pictures if image.name in names}
+    pictures = stream(
+        reference.source, channels=reference.channels, split=reference.split, names=missing
+    )
+    return held | {image.name: image for image in pictures}

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ..data.images import NamedImage
-from ..engine.samples import draw_samples, labels_asked
+from ..engine.samples import SampleSettings, checked, draw_samples, labels_asked
 from ..errors import InputError
 from ..models import Model, load_model
-from .compare import Evaluation, compare_sets
-from .extractors import Extractor
+from ..models.device import uses_bf16
+from .compare import Evaluation, compare_sets, protocol_of
+from .extractors import Extractor, digest, weights_digest
 from .sets import FeatureSet, OnProgress, collect
 
 __all__ = [
     "Checkpoint",
+    "check_drawing",
     "draw_and_compare",
     "quality_curve",
     "run_checkpoints",
@@ -44,6 +48,42 @@ class Checkpoint:
     seconds: float | None
 
 
+def check_drawing(
+    model: Model,
+    *,
+    steps: Sequence[int],
+    solvers: Sequence[str],
+    count: int,
+    channels: int,
+    labels: Sequence[str] | None = None,
+    batch_size: int = 64,
+    **settings: Any,
+) -> None:
+    """That a model can draw what `quality_curve` is asked for, before anything is measured.
+
+    Args:
+        channels: that the reference is read with.
+        model, steps, solvers, count, labels, batch_size, settings: as there.
+
+    Raises:
+        InputError: if not.
+    """
+    for told in _points(steps, solvers, settings):
+        asked = SampleSettings(**told)
+        drawer = checked(model, asked, count, batch_size)
+    if drawer.channels != channels:
+        raise InputError(
+            f"the model '{model.name}' draws pictures of {drawer.channels} channels and the "
+            f"reference is read with {channels}: set channels"
+        )
+    conditions = labels_asked(model, labels), asked.vector, asked.picture
+    if any(each is not None for each in conditions) or asked.guidance_scale != 1:
+        label, vector, picture = conditions
+        drawer.given(
+            label=label, vector=vector, picture=picture, guidance_scale=asked.guidance_scale
+        )
+
+
 def quality_curve(
     model: Model,
     reference: FeatureSet,
@@ -55,6 +95,8 @@ def quality_curve(
     seed: int = 0,
     gallery: bool = False,
     on_point: OnPoint | None = None,
+    known: Sequence[Evaluation] = (),
+    told: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Evaluation]:
     """Evaluate samples of a model for each solver and number of steps.
@@ -71,23 +113,28 @@ def quality_curve(
         seed: of the samples, and of the subsets of the kernel distance.
         gallery: whether to gather pictures for a report, of the last point.
         on_point: called with what a point is called; gives what is called with its progress.
+        known: results that are taken in place of points with the same settings and protocols, but
+            for one that pictures for a report are gathered of.
+        told: more to say in the settings of each result.
         settings: further ones of `engine.draw_samples`.
 
     Raises:
         InputError: as `engine.draw_samples`, `collect` and `compare_sets`.
     """
     points = _points(steps, solvers, settings)
-    for told in points:
-        tell = None if on_point is None else on_point(f"{told['solver']}, {told['steps']} steps")
+    for point in points:
+        tell = None if on_point is None else on_point(f"{point['solver']}, {point['steps']} steps")
         yield draw_and_compare(
             model,
             reference,
             extractors,
             count=count,
             seed=seed,
-            gallery=gallery and told is points[-1],
+            gallery=gallery and point is points[-1],
             on_progress=tell,
-            settings=told,
+            settings=point,
+            told=told or {},
+            known=known,
         )
 
 
@@ -101,28 +148,35 @@ def training_curve(
     count: int,
     seed: int = 0,
     device: str | None = None,
+    precision: str = "auto",
     gallery: bool = False,
     on_point: OnPoint | None = None,
+    known: Sequence[Evaluation] = (),
     **settings: Any,
 ) -> Iterator[Evaluation]:
     """Evaluate samples of every checkpoint that a run kept, oldest first.
 
     Args:
         run: its output folder.
-        device: where to draw; by default the best present.
-        reference, extractors, steps, solvers, count, seed, gallery, on_point, settings: as in
-            `quality_curve`.
+        device, precision: where and how to draw, see `load_model`.
+        reference, extractors, steps, solvers, count, seed, gallery, on_point, known, settings: as
+            in `quality_curve`.
 
     Raises:
         InputError: as `quality_curve`, and for a folder without checkpoints.
     """
     points, checkpoints = _points(steps, solvers, settings), run_checkpoints(run)
     for checkpoint in checkpoints:
-        model = load_model(checkpoint.folder, device=device)
-        for told in points:
-            last = checkpoint is checkpoints[-1] and told is points[-1]
+        model = load_model(checkpoint.folder, device=device, precision=precision)
+        told = computed(model, precision) | {
+            "run": str(run),
+            "training_step": checkpoint.step,
+            "training_seconds": checkpoint.seconds,
+        }
+        for point in points:
+            last = checkpoint is checkpoints[-1] and point is points[-1]
             tell = None if on_point is None else on_point(f"training step {checkpoint.step}")
-            made = draw_and_compare(
+            yield draw_and_compare(
                 model,
                 reference,
                 extractors,
@@ -130,14 +184,27 @@ def training_curve(
                 seed=seed,
                 gallery=gallery and last,
                 on_progress=tell,
-                settings=told,
+                settings=point,
+                told=told,
+                known=known,
             )
-            made.settings.update(
-                run=str(run),
-                training_step=checkpoint.step,
-                training_seconds=checkpoint.seconds,
-            )
-            yield made
+
+
+def computed(model: Model, precision: str) -> dict[str, str]:
+    """What computes a model's samples, for settings: device, precision, and a digest of its files.
+
+    Args:
+        model: as `load_model` gave it, named after its files if it has some.
+        precision: that it was loaded with.
+    """
+    told: dict[str, str] = {}
+    if (device := getattr(model, "device", None)) is not None:
+        half = uses_bf16(precision, device)
+        told |= {"device": str(device), "precision": "bf16" if half else "fp32"}
+    path = Path(model.name)
+    files = [path] if path.is_file() else sorted(path.glob("**/*.safetensors"))
+    weights = (digest(file.read_bytes()) for file in files)
+    return told | ({"weights": digest(*weights)} if files else {})
 
 
 def _points(
@@ -156,11 +223,22 @@ def draw_and_compare(
     gallery: bool,
     on_progress: OnProgress | None,
     settings: dict[str, Any],
+    told: dict[str, Any],
+    known: Sequence[Evaluation] = (),
 ) -> Evaluation:
-    """Draw samples of a model and evaluate them; see `quality_curve`."""
+    """Draw samples of a model and evaluate them, unless that is known; see `quality_curve`."""
     taken = 0.0
     if "labels" in settings:
         settings = settings | {"labels": labels_asked(model, settings["labels"])}
+    told = {"model": model.name, **settings, "seed": seed, **told}
+    if isinstance(picture := settings.get("picture"), Tensor):
+        told["picture"] = weights_digest({"picture": picture})
+    told = json.loads(json.dumps(told))
+    protocols = [protocol_of(each, reference, count, seed) for each in extractors]
+    for result in () if gallery else known:
+        alike = {k: v for k, v in result.settings.items() if k != "seconds"} == told
+        if alike and [figures.protocol for figures in result.figures] == protocols:
+            return result
 
     def pictures() -> Iterator[NamedImage]:
         nonlocal taken
@@ -182,7 +260,7 @@ def draw_and_compare(
         name=f"samples of {model.name}",
         on_progress=tell,
     )
-    told = {"model": model.name, **settings, "seed": seed, "seconds": round(taken, 3)}
+    told["seconds"] = round(taken, 3)
     return compare_sets(made, reference, extractors, seed=seed, settings=told, gallery=gallery)
 
 
@@ -201,6 +279,8 @@ def run_checkpoints(run: Path) -> list[Checkpoint]:
         state = folder / "training_state.json"
         seconds = (_json(state) if state.is_file() else card).get("seconds")
         step = card.get("step")
+        if card.get("trained_steps", step) != step:
+            seconds = None  # of the whole run, which ended later
         if not isinstance(step, int):
             raise InputError(f"'{described}' does not tell its training step: leave it out")
         found.setdefault(step, Checkpoint(folder, step, seconds))

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -96,7 +97,9 @@ def load_extractor(name: str, device: str | None = None) -> Extractor:
         name: a name in `EXTRACTORS`, with a colon and what it takes after it, such as "pixels:32"
             or "transformers:facebook/dinov2-small"; or "package.module:function" for one of your
             own. That takes pictures (B,C,H,W) in [-1,1] and returns features (B,D); its attributes
-            `size` (side in pixels) and `hash` (text) are heeded, if it has them.
+            `size` (side in pixels) and `hash` (text, by default of the file that it stands in and
+            of the weights of a module) are heeded, if it has them. An `nn.Module` is moved to the
+            device, and its pictures too.
         device: where its weights lie; by default the best present.
 
     Raises:
@@ -218,33 +221,43 @@ def _transformers(name: str, rest: str, device: torch.device) -> Extractor:
 
 def _own(name: str, device: torch.device) -> Extractor:
     """A function that the user wrote."""
-    module, _, attribute = name.partition(":")
+    place, _, attribute = name.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        module = import_module(place)
+        found = getattr(module, attribute)
+    except Exception as error:  # whatever the user's file does
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
-            f"the extractor '{name}' cannot be imported ({error}): check its name, and that Python "
-            "finds its package"
+            f"the extractor '{name}' cannot be imported ({why}): check its name, its file, and "
+            "that Python finds its package"
         ) from None
     if not callable(found):
         raise InputError(f"the extractor '{name}' is no function: name one that takes pictures")
     size = getattr(found, "size", None)
     if size is not None and (not isinstance(size, int) or size < 1):
         raise InputError(f"the extractor '{name}' has the size {size!r}: give pixels, or leave out")
-    if isinstance(found, nn.Module):
-        found = found.to(device).eval()
-    return Extractor(name, digest("own/1", str(size), _described(name, found)), found, size)
+    told = digest("own/1", str(size), _described(name, module, found))
+    return Extractor(name, told, _on(device, found), size)
 
 
-def _described(name: str, found: Any) -> str:
+def _on(device: torch.device, found: Any) -> Features:
+    """A function as it is; a network on a device, to which its pictures are brought."""
+    if not isinstance(found, nn.Module):
+        return cast(Features, found)
+    network = found.to(device).eval()
+    return lambda x: network(x.to(device))
+
+
+def _described(name: str, module: ModuleType, found: Any) -> str:
     """The text that tells one function of the user from another."""
     if isinstance(getattr(found, "hash", None), str):
         return str(found.hash)
     weights = weights_digest(found.state_dict()) if isinstance(found, nn.Module) else ""
     try:
         code = found if inspect.isroutine(found) else type(found)
-        return weights + inspect.getsource(code)
-    except (OSError, TypeError):
+        files = [Path(str(module.__file__)), Path(inspect.getfile(code))]
+        return weights + digest(*(file.read_bytes() for file in files))
+    except (OSError, TypeError, AttributeError):
         raise InputError(
             f"the extractor '{name}' has no source to tell it by: give it an attribute hash, a text"
         ) from None

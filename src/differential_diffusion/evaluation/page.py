@@ -219,10 +219,11 @@ def _pairs(result: Evaluation) -> str:
     more = len(paired.pairs) - len(rows)
     note = f"The {len(rows)} with the least PSNR of {len(paired.pairs)}. " if more else ""
     if paired.unmatched:
-        note += f"Reference pictures without a sample: {paired.unmatched}."
-    return _table(["picture", "PSNR in dB", "SSIM", "LPIPS"], means + rows) + (
-        f"<p>{note}</p>" if note else ""
-    )
+        note += f"Reference pictures without a sample: {paired.unmatched}. "
+    told = (f"{_heading(key)} {_shown(v)}" for key, v in paired.protocol.as_dict().items())
+    note += f"Protocol: {', '.join(told)}."
+    table = _table(["picture", "PSNR in dB", "SSIM", "LPIPS"], means + rows)
+    return f"{table}<p>{escape(note)}</p>"
 
 
 def _grids(result: Evaluation) -> str:

@@ -16,7 +16,8 @@ from ..core.metrics import psnr, ssim
 from ..data.crops import to_tensor
 from ..data.images import NamedImage
 from ..errors import InputError
-from .sets import OnProgress, stream
+from .protocol import PairedProtocol, package_version
+from .sets import OnProgress, check_readable, picture_digest, set_digest, stream
 
 __all__ = ["Pair", "PairedFigures", "compare_pairs"]
 
@@ -46,10 +47,12 @@ class PairedFigures:
 
     Attributes:
         pairs: one for each sample.
+        protocol: how they were made.
         unmatched: reference pictures without a sample.
     """
 
     pairs: tuple[Pair, ...]
+    protocol: PairedProtocol
     unmatched: int = 0
 
     @property
@@ -72,17 +75,18 @@ class PairedFigures:
         """For JSON; an infinite PSNR is None."""
         means = {"psnr": _finite(self.psnr), "ssim": self.ssim, "lpips": self.lpips}
         rows = [asdict(pair) | {"psnr": _finite(pair.psnr)} for pair in self.pairs]
-        return {"means": means, "pairs": rows, "unmatched": self.unmatched}
+        protocol = self.protocol.as_dict()
+        return {"protocol": protocol, "means": means, "pairs": rows, "unmatched": self.unmatched}
 
     @classmethod
     def from_dict(cls, raw: Any) -> PairedFigures:
-        """What `as_dict` gave; raises LookupError or TypeError for anything else."""
+        """What `as_dict` gave; raises InputError, LookupError or TypeError for anything else."""
         known = {entry.name for entry in fields(Pair)}
         rows = [{name: row[name] for name in known} for row in raw["pairs"]]
         pairs = tuple(
             Pair(**row | {"psnr": math.inf if row["psnr"] is None else row["psnr"]}) for row in rows
         )
-        return cls(pairs, int(raw["unmatched"]))
+        return cls(pairs, PairedProtocol.from_dict(raw["protocol"]), int(raw["unmatched"]))
 
 
 def compare_pairs(
@@ -92,6 +96,8 @@ def compare_pairs(
     channels: int = 3,
     split: str = "train",
     lpips: Measure | None = None,
+    lpips_net: str = "alex",
+    max_skipped: float = 0.1,
     skipped_samples: dict[str, str] | None = None,
     skipped_reference: dict[str, str] | None = None,
     on_progress: OnProgress | None = None,
@@ -104,19 +110,26 @@ def compare_pairs(
         samples, reference: sources as in `data.sources.find_pictures`.
         channels, split: see `data.images.load_images`.
         lpips: such as `lpips_distance()` gives; by default LPIPS is left out.
+        lpips_net: its network, for the protocol.
+        max_skipped: largest share of unreadable files of either to put up with.
         skipped_samples, skipped_reference: receive the files that cannot be read, and why.
         on_progress: called with how many samples are done.
 
     Raises:
         InputError: a sample without a reference, two of one name, pictures of different sizes or
-            smaller than 11 pixels a side, or no samples.
+            smaller than 11 pixels a side, no samples, or too many unreadable files.
     """
+    skipped_samples = {} if skipped_samples is None else skipped_samples
+    skipped_reference = {} if skipped_reference is None else skipped_reference
     read = partial(stream, channels=channels, split=split)
     held = _by_key(read(reference, skipped=skipped_reference), str(reference))
-    lost = {_key(name) for name in skipped_reference or ()}
+    check_readable(str(reference), len(held), skipped_reference, max_skipped)
+    lost = {_key(name) for name in skipped_reference}
     pairs: list[Pair] = []
     met: set[str] = set()
+    seen = 0
     for image in read(samples, skipped=skipped_samples):
+        seen += 1
         key = _key(image.name)
         if key in lost:
             continue
@@ -131,9 +144,17 @@ def compare_pairs(
         pairs.append(_pair(image, held[key], lpips))
         if on_progress is not None:
             on_progress(len(pairs), len(held))
+    check_readable(str(samples), seen, skipped_samples, max_skipped)
     if not pairs:
         raise InputError(f"'{samples}' and '{reference}' hold no pair of readable pictures")
-    return PairedFigures(tuple(pairs), len(held.keys() - met))
+    protocol = PairedProtocol(
+        len(pairs),
+        set_digest(picture_digest(held[key]) for key in met),
+        channels,
+        "none" if lpips is None else lpips_net,
+        package_version(),
+    )
+    return PairedFigures(tuple(pairs), protocol, len(held.keys() - met))
 
 
 def _pair(image: NamedImage, other: NamedImage, lpips: Measure | None) -> Pair:

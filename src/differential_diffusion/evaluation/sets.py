@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from ..data.crops import fitted, to_tensor, unit
 from ..data.images import NamedImage, decode_or_reason
-from ..data.sources import find_pictures
+from ..data.sources import find_pictures, picture_names
 from ..errors import InputError
 from ..files import write_atomically
 from .extractors import Extractor, Numbers
@@ -75,6 +76,7 @@ def stream(
     count: int | None = None,
     channels: int = 3,
     split: str = "train",
+    names: Container[str] | None = None,
     skipped: dict[str, str] | None = None,
 ) -> Iterator[NamedImage]:
     """The pictures of a source one by one, none kept.
@@ -84,21 +86,32 @@ def stream(
         count: take this many, those with the smallest hashes of their names; by default all.
         channels: see `data.images.load_images`.
         split: of a set that has several.
+        names: without a count, take these alone; the others are not read.
         skipped: receives the files that cannot be read, and why.
 
     Raises:
         InputError: if there are fewer than `count`.
     """
-    chosen = None if count is None else _chosen(source, count, split)
-    for found in find_pictures(source, split):
-        if chosen is not None and found.name not in chosen:
-            continue
+    chosen = names if count is None else _chosen(source, count, split)
+    for found in find_pictures(source, split, chosen):
         pixels = decode_or_reason(found, channels)
         if isinstance(pixels, str):
             if skipped is not None:
                 skipped[found.name] = pixels
             continue
         yield NamedImage(found.name, pixels)
+
+
+def check_source(source: str | Path, *, count: int | None = None, split: str = "train") -> None:
+    """That a source holds pictures, and `count` of them, of which none is read yet.
+
+    Raises:
+        InputError: if not; see `stream`.
+    """
+    if count is not None:
+        _chosen(source, count, split)
+    else:
+        check_readable(str(source), len([*islice(picture_names(source, split), 1)]), {}, 0)
 
 
 def collect(
@@ -128,11 +141,14 @@ def collect(
 
     Raises:
         InputError: no pictures, too few, too many unreadable ones, of another number of channels,
-            or an extractor named twice.
+            an extractor named twice, or a size or batch under 1.
     """
     names = [extractor.name for extractor in extractors]
     if len(set(names)) < len(names) or not names:
         raise InputError(f"the extractors are {', '.join(names) or 'none'}: name one of each")
+    for what, value in (("size", size), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{what} is {value}: give at least 1.")
     skipped: dict[str, str] = {}
     readable = isinstance(pictures, str | Path)
     if isinstance(pictures, str | Path):
@@ -141,11 +157,11 @@ def collect(
     batches = [_Batches(extractor, batch_size, size) for extractor in extractors]
     tell = None if on_progress is None else lambda done: on_progress(done, count)
     seen, digests, shown = _pass(pictures, batches, channels, tell)
-    _check_readable(name, len(seen), skipped, max_skipped)
+    check_readable(name, len(seen), skipped, max_skipped)
     return FeatureSet(
         name,
         tuple(seen),
-        hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16],
+        set_digest(digests),
         channels,
         size,
         {batch.extractor.name: batch.finish() for batch in batches},
@@ -282,7 +298,7 @@ def _pass(
         for batch in batches:
             batch.add(image.pixels)
         seen.append(image.name)
-        digests.append(_digest(image))
+        digests.append(picture_digest(image))
         _show(shown, image, len(seen))
         if tell is not None:
             tell(len(seen))
@@ -290,7 +306,7 @@ def _pass(
 
 
 def _chosen(source: str | Path, count: int, split: str) -> set[str]:
-    names = {found.name for found in find_pictures(source, split)}
+    names = set(picture_names(source, split))
     if not 1 <= count <= len(names):
         raise InputError(
             f"count is {count} and '{source}' holds {len(names)} pictures: give 1 to that many"
@@ -302,10 +318,16 @@ def _order(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big")
 
 
-def _digest(image: NamedImage) -> str:
+def picture_digest(image: NamedImage) -> str:
+    """Tells one picture from another, by name and pixels."""
     pixels = image.pixels
     told = f"{image.name}\n{pixels.dtype} {pixels.shape}\n".encode()
     return hashlib.sha256(told + pixels.tobytes()).hexdigest()
+
+
+def set_digest(digests: Iterable[str]) -> str:
+    """Tells one set from another by the digests of its pictures, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:16]
 
 
 def _show(shown: list[tuple[int, int, NamedImage]], image: NamedImage, number: int) -> None:
@@ -317,7 +339,12 @@ def _show(shown: list[tuple[int, int, NamedImage]], image: NamedImage, number: i
         heapq.heapreplace(shown, entry)
 
 
-def _check_readable(name: str, count: int, skipped: dict[str, str], most: float) -> None:
+def check_readable(name: str, count: int, skipped: dict[str, str], most: float) -> None:
+    """That of a source `count` pictures could be read, and a share of at most `most` could not.
+
+    Raises:
+        InputError: if not.
+    """
     first = next(iter(skipped.items()), ("", ""))
     if not count:
         why = f"none of {len(skipped)} can be read: '{first[0]}': {first[1]}" if skipped else "none"

@@ -58,8 +58,9 @@ def read_source(reference: str) -> Source:
     """Read the model of a training run, of a checkpoint, or of a pipeline of Diffusers.
 
     Args:
-        reference: the output folder of a run, of which the finished model or else the newest
-            checkpoint is taken; a checkpoint; a DDPM or DDIM pipeline's folder; or "prior".
+        reference: the output folder of a run, of which the finished model is taken, or the newest
+            checkpoint if the run has gone on since; a checkpoint; a DDPM or DDIM pipeline's
+            folder; or "prior".
 
     Raises:
         InputError: if there is no such model.
@@ -67,30 +68,47 @@ def read_source(reference: str) -> Source:
     if reference == "prior":
         with prior_files() as files:
             network, described = load_checkpoint(*files)
-        notice = resources.files("differential_diffusion") / "weights" / NOTICE_FILE
-        return Source("prior", None, network, described, notice=notice.read_text("utf-8"))
+        told = resources.files("differential_diffusion") / "weights" / NOTICE_FILE
+        return Source("prior", None, network, described, notice=told.read_text("utf-8"))
     path = Path(reference).expanduser()
     if path.is_dir() and is_pipeline(path):
         made = read_pipeline(path)
-        return Source(path.resolve().name, path, made.network, made.described, notes=made.notes)
+        name, notice = path.resolve().name, _notice(path)
+        return Source(name, path, made.network, made.described, None, notice, made.notes)
     found = _of_run(path) if path.is_dir() and not (path / CONFIG_FILE).is_file() else path
     network, described = load_checkpoint(found)
     run = next((p for p in found.resolve().parents[:2] if (p / METRICS_FILE).is_file()), None)
     figures = None if run is None else _figures(run / METRICS_FILE, described.card.get("step"))
     name = (run or found.resolve()).name.removesuffix(".safetensors")
-    return Source(name, found if found.is_dir() else None, network, described, figures)
+    folder = found if found.is_dir() else None
+    notice = _notice(folder or found.parent)
+    return Source(name, folder, network, described, figures, notice)
+
+
+def _notice(folder: Path) -> str | None:
+    """What a folder says must go with its weights."""
+    file = folder / NOTICE_FILE
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
 
 
 def _of_run(folder: Path) -> Path:
-    """The finished model of a training run, or its newest checkpoint."""
-    candidates = [folder / "final", *sorted(folder.glob("checkpoints/step-*"), reverse=True)]
-    for candidate in candidates:
-        if (candidate / CONFIG_FILE).is_file():
-            return candidate
+    """The finished model of a training run, or its newest checkpoint if that was written later."""
+    kept = [path.parent for path in sorted(folder.glob(f"checkpoints/step-*/{CONFIG_FILE}"))]
+    final = [folder / "final"] if (folder / "final" / CONFIG_FILE).is_file() else []
+    if found := [*final, *kept[-1:]]:
+        return max(found, key=_trained)  # the first of equals
     raise InputError(
         f"the folder '{folder}' holds no model: name the output of a training run, a checkpoint "
         f"with its {CONFIG_FILE}, or a pipeline of Diffusers"
     )
+
+
+def _trained(folder: Path) -> int:
+    """The steps of a run when a model was written, of which it may hold an earlier one."""
+    file = folder / CONFIG_FILE
+    card = CheckpointConfig.from_json(file.read_text(encoding="utf-8"), file).card
+    steps = card.get("trained_steps", card.get("step"))
+    return steps if isinstance(steps, int) else 0
 
 
 def _figures(file: Path, step: object) -> dict[str, Any] | None:

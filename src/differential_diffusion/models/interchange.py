@@ -26,7 +26,7 @@ from ..core.parametrization import BETAS, Parametrization, Prediction, Schedule,
 from ..errors import InputError
 from ..files import new_folder, write_atomically
 from .checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
-from .diffusers import INDEX_FILE, read_unet
+from .diffusers import INDEX_FILE, kind_of, read_unet
 from .network import OF_DATA, Network, UNet2D, UNet2DConfig, build_network
 from .optional import diffusers_for
 
@@ -52,6 +52,9 @@ PREDICTIONS: Mapping[Prediction, str] = {
     "velocity": "v_prediction",
 }
 SCHEDULES: Mapping[Schedule, str] = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+
+IMPORTED = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
+"""Pipelines that are no more than a `UNet2DModel` of pixels and a scheduler with betas."""
 
 SIGMA_MAX = 150.0
 """The largest σ that an imported model is sampled from, where its table goes beyond."""
@@ -187,7 +190,7 @@ def is_pipeline(folder: Path) -> bool:
 
 
 def import_pipeline(pipeline: Path | str, output: Path | str) -> tuple[str, ...]:
-    """Write a DDPM or DDIM pipeline of Diffusers as a checkpoint of ours.
+    """Write a DDPM, DDIM or PNDM pipeline of Diffusers as a checkpoint of ours.
 
     Args:
         pipeline: its folder.
@@ -206,16 +209,24 @@ def import_pipeline(pipeline: Path | str, output: Path | str) -> tuple[str, ...]
 
 
 def read_pipeline(folder: Path) -> ImportedPipeline:
-    """A DDPM or DDIM pipeline of Diffusers as a network of ours.
+    """A DDPM, DDIM or PNDM pipeline of Diffusers as a network of ours.
+
+    Args:
+        folder: of the pipeline, or of its U-Net with its scheduler's configuration.
 
     Raises:
-        InputError: for folders that are incomplete or damaged, for U-Nets that take classes or
-            predict a variance, and for schedulers whose betas are neither DDPM's linear ones nor
-            cosine: `load_model` runs more of them.
+        InputError: for other pipelines, folders that are incomplete or damaged, U-Nets that take
+            classes or predict a variance, and for schedulers whose betas are neither DDPM's linear
+            ones nor cosine: `load_model` runs more of them.
         MissingExtraError: without Diffusers.
     """
     if not folder.is_dir():
         raise InputError(f"'{folder}' is no folder: give that of a pipeline of Diffusers")
+    if (kind := kind_of(folder)) not in (*IMPORTED, "UNet2DModel"):
+        raise InputError(
+            f"'{folder}' holds a {kind}, which does more than a checkpoint can say: give one of "
+            f"{', '.join(IMPORTED)}"
+        )
     unet, scheduler = read_unet(folder)
     config = UNet2DConfig(
         _options(unet),

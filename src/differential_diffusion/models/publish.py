@@ -13,14 +13,14 @@ from ..errors import InputError, MissingExtraError
 from .checkpoint import CheckpointConfig
 from .compress import Quality
 
-__all__ = ["CARD_FILE", "Card", "Form", "Hub", "model_card", "push"]
+__all__ = ["CARD_FILE", "Card", "Form", "Hub", "check_repository", "model_card", "push"]
 
 CARD_FILE = "README.md"
 
 Form = Literal["checkpoint", "diffusers", "parts"]
 """What a folder holds: a checkpoint of ours, a pipeline, or a U-Net with its scheduler alone."""
 
-_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
 
 
 class Card(NamedTuple):
@@ -33,6 +33,7 @@ class Card(NamedTuple):
         figures: the last line of the run's metrics.jsonl.
         quality: what storing and pruning cost, and on what pictures that was measured.
         repository: its id on the hub.
+        notice: whether a NOTICE goes with the weights.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Card(NamedTuple):
     figures: Mapping[str, Any] | None = None
     quality: tuple[str, Sequence[Quality]] | None = None
     repository: str | None = None
+    notice: bool = False
 
 
 def model_card(described: CheckpointConfig, card: Card) -> str:
@@ -173,7 +175,9 @@ def _limits(described: CheckpointConfig, card: Card) -> str:
             "it, which is less exact than a network that is told every pixel's."
         )
     limits.append("Its samples resemble its training pictures, and share what is wrong with them.")
-    if card.license is None:
+    if card.notice:
+        limits.append("A notice goes with the weights, in the file NOTICE: heed it, and keep it.")
+    elif card.license is None:
         limits.append("No licence was given: ask before using the weights.")
     text = "\n".join(f"- {limit}" for limit in limits)
     return text if card.quality is None else f"{text}\n\n{_cost(*card.quality)}"
@@ -205,6 +209,19 @@ class Hub(Protocol):
         ...
 
 
+def check_repository(repository: str) -> None:
+    """That this is an id which the hub takes, "org/name".
+
+    Raises:
+        InputError: if not.
+    """
+    if not _REPOSITORY.fullmatch(repository):
+        raise InputError(
+            f"'{repository}' is no id on the hub: give 'organisation/name', of letters, digits and "
+            "single - . or _ between them"
+        )
+
+
 def push(folder: Path, repository: str, *, private: bool = False, hub: Hub | None = None) -> str:
     """Send a folder to a model repository of the hub, made unless it exists.
 
@@ -221,8 +238,7 @@ def push(folder: Path, repository: str, *, private: bool = False, hub: Hub | Non
         InputError: for an id of another form, without access, or when the hub cannot be reached.
         MissingExtraError: without huggingface_hub.
     """
-    if not _REPOSITORY.fullmatch(repository):
-        raise InputError(f"'{repository}' is no id on the hub: give 'organisation/name'")
+    check_repository(repository)
     if hub is None:
         try:
             from huggingface_hub import HfApi

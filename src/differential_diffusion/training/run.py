@@ -387,7 +387,8 @@ class Run(ABC, Generic[C, B]):
     def finish(self) -> Path:
         """Write the averaged model to `final/`, unless its weights are no numbers.
 
-        Where the loss on held-out pictures may end the run, the weights that had the least of it.
+        Where the loss on held-out pictures may end the run, the weights that had the least of it:
+        the card's `step` is theirs, and `trained_steps` is where the run ended.
         """
         if not all(bool(p.isfinite().all()) for p in self.averaged.parameters()):
             raise FloatingPointError(_DIVERGED.format("average of the weights", "nan", self.step))
@@ -396,7 +397,8 @@ class Run(ABC, Generic[C, B]):
         if self.main:
             best = load_best(output, self.averaged) if self.config.validation.patience else None
             with written(f"the model '{final}'"):
-                self.save_model(final, step=best or self.step, seconds=round(self.seconds))
+                card = {"trained_steps": self.step, "seconds": round(self.seconds)}
+                self.save_model(final, step=best or self.step, **card)
         self.accelerator.wait_for_everyone()
         return final
 
