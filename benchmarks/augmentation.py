@@ -233,7 +233,7 @@ def main(argv: list[str] | None = None) -> None:
     """Read the options and run."""
     parser = common.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="splits")
-    parser.add_argument("--steps", type=int, default=1500, help="of the diffusion model")
+    parser.add_argument("--steps", type=int, default=2000, help="of the diffusion model")
     parser.add_argument("--guidance", type=float, default=1.5, help="of new samples")
     parser.add_argument("--strength", type=float, default=0.5, help="of variants")
     run(parser.parse_args(argv))

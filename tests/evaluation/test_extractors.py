@@ -17,8 +17,8 @@ import differential_diffusion as dd
 from differential_diffusion.core.noise import PositionalNoise
 from differential_diffusion.errors import InputError, MissingExtraError
 from differential_diffusion.evaluation import extractors, load_extractor
-from differential_diffusion.evaluation.extractors import weights_digest
 from differential_diffusion.models import prior_network
+from differential_diffusion.models.computed import weights_digest
 
 from .. import extractor_models
 

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..keyvalue import key_value
-from .begun import begin, computed_by
+from .begun import begin
 from .common import Quiet, Reporter, refuse
 from .sample import write_picture
 
@@ -114,6 +114,8 @@ def augment(
         )
 
     drawn(next(iter(places)))  # checks the settings, before there is a folder
+    from ..models.computed import computed_by
+
     decided = {"model": model, "pictures": str(Path(pictures)), "seed": seed, **settings}
     shield = {"protect": protect, "param": param or []}
     begin(folder, RECORD, decided | shield | computed_by(loaded, precision))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from ..models import DenoiserModel, LatentModel
 
 
 def begin(
@@ -62,26 +59,3 @@ def _read(record: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-def computed_by(model: DenoiserModel | LatentModel, precision: str) -> dict[str, str]:
-    """The weights of a model by their digest, and the precision that it computes in."""
-    from ..evaluation.extractors import digest, weights_digest
-    from ..models import LatentModel
-    from ..models.device import uses_bf16
-
-    parts = (
-        [model.inner.network, model.codec.vae]
-        if isinstance(model, LatentModel)
-        else [model.network]
-    )
-    weights = [weights_digest(part.state_dict()) for part in parts if part is not None]
-    half = uses_bf16(precision, model.device)
-    return {"weights": digest(*weights), "precision": "bf16" if half else "fp32"}
-
-
-def file_digest(path: Path) -> str:
-    """What tells the content of a file from that of others."""
-    from ..evaluation.extractors import digest
-
-    return digest(path.read_bytes())

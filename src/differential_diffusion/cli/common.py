@@ -394,3 +394,15 @@ class Reporter:
             disable=self.quiet or not self._stderr.is_terminal,
         ) as shown:
             yield shown
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """The numbers of an option, with commas between.
+
+    Raises:
+        InputError: it has another form.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} '{text}' is no list of numbers: give such as 0.5,2.") from None

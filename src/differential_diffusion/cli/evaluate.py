@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .common import Quiet, Reporter
+from .common import Quiet, Reporter, numbers
 from .evaluated import FEATURES, Options, Others, compare_with, evaluated, note_skipped, sentence
 from .outputs import check_output
 
@@ -208,7 +208,6 @@ def evaluate(
     """
     from ..evaluation.compare import load_results, save_results
     from ..evaluation.curves import run_metrics
-    from .sample import _numbers
 
     samples, reference = _sources(sources, model, run)
     drawn = {
@@ -237,7 +236,7 @@ def evaluate(
     options = Options(
         samples, reference, model, run, names, paired, lpips, count, samples_count, size, channels,
         split, seed, device, precision, _whole("--steps", steps), _words("--solvers", solvers),
-        label, guidance, None if vector is None else _numbers("--vector", vector), picture,
+        label, guidance, None if vector is None else numbers("--vector", vector), picture,
         batch_size, report is not None,
     )  # fmt: skip
     say = Reporter(json_lines=json, quiet=quiet)

@@ -185,9 +185,7 @@ def _drawing(options: Options) -> tuple[Model, dict[str, Any]]:
     if options.vector is not None:
         settings["vector"] = options.vector
     if options.picture is not None:
-        picture = read(options.picture).tensor()
-        if getattr(model, "picture_channels", 0) == 1:
-            picture = picture.mean(1, keepdim=True)
+        picture = read(options.picture).tensor(getattr(model, "picture_channels", 0) or 3)
         settings |= {"picture": picture, "size": list(picture.shape[-2:])}
     count = 1 if options.wanted is None else options.wanted
     check_drawing(model, count=count, channels=options.channels, **settings)
@@ -278,7 +276,8 @@ def _of_model(
     reference: FeatureSet,
     settings: dict[str, Any],
 ) -> Iterator[Evaluation]:
-    from ..evaluation.curves import computed, quality_curve, training_curve
+    from ..evaluation.curves import quality_curve, training_curve
+    from ..models.computed import computed_by
 
     settings = settings | {
         "count": len(reference) if options.wanted is None else options.wanted,
@@ -286,7 +285,7 @@ def _of_model(
         "gallery": options.gallery,
     }
     if options.run is None:
-        told = computed(model, options.precision)
+        told = computed_by(model, options.precision, with_device=True)
         yield from quality_curve(model, reference, extractors, told=told, **settings)
         return
     run = Path(options.run).expanduser()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .begun import begin, computed_by, file_digest
-from .common import Quiet, Reporter, number_or_file, refuse
+from .begun import begin
+from .common import Quiet, Reporter, number_or_file, numbers, refuse
 from .outputs import check_output, is_folder
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def sample(
         "steps": steps,
         "solver": solver,
         "size": None if size is None else _size(size),
-        "vector": None if vector is None else _numbers("--vector", vector),
+        "vector": None if vector is None else numbers("--vector", vector),
     }
     shown = _shown(loaded, sketch, strength, picture)
     named = {"model": model, "seed": seed or 0, "labels": labels, "between": between, **files}
@@ -191,6 +191,8 @@ def sample(
         kept | shown,
     )
     if not grid:
+        from ..models.computed import computed_by
+
         decided = named | kept | computed_by(loaded, precision) | _digests(files)
         if between is not None:  # else samples do not depend on how many there are
             decided["count"] = count
@@ -242,6 +244,8 @@ def _drawn(
 
 def _digests(files: dict[str, str | None]) -> dict[str, dict[str, str]]:
     """What the contents of files are told by; numbers are no files."""
+    from ..models.computed import file_digest
+
     found = {name: Path(file).expanduser() for name, file in files.items() if file is not None}
     return {"files": {name: file_digest(file) for name, file in found.items() if file.is_file()}}
 
@@ -348,10 +352,3 @@ def _ends(text: str) -> tuple[int, int]:
     if not (first.strip().isdecimal() and second.strip().isdecimal()):
         raise InputError(f"--between '{text}' is no pair of seeds: give such as 3,7.")
     return int(first), int(second)
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option} '{text}' is no list of numbers: give such as 0.5,2.") from None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MissingExtraError
-from .extractors import weights_digest
+from ..models.computed import weights_digest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

@@ -15,9 +15,9 @@ from ..data.images import NamedImage
 from ..engine.samples import SampleSettings, checked, draw_samples, labels_asked
 from ..errors import InputError
 from ..models import Model, load_model
-from ..models.device import uses_bf16
+from ..models.computed import computed_by, weights_digest
 from .compare import Evaluation, compare_sets, protocol_of
-from .extractors import Extractor, digest, weights_digest
+from .extractors import Extractor
 from .sets import FeatureSet, OnProgress, collect
 
 __all__ = [
@@ -168,7 +168,7 @@ def training_curve(
     points, checkpoints = _points(steps, solvers, settings), run_checkpoints(run)
     for checkpoint in checkpoints:
         model = load_model(checkpoint.folder, device=device, precision=precision)
-        told = computed(model, precision) | {
+        told = computed_by(model, precision, with_device=True) | {
             "run": str(run),
             "training_step": checkpoint.step,
             "training_seconds": checkpoint.seconds,
@@ -188,23 +188,6 @@ def training_curve(
                 told=told,
                 known=known,
             )
-
-
-def computed(model: Model, precision: str) -> dict[str, str]:
-    """What computes a model's samples, for settings: device, precision, and a digest of its files.
-
-    Args:
-        model: as `load_model` gave it, named after its files if it has some.
-        precision: that it was loaded with.
-    """
-    told: dict[str, str] = {}
-    if (device := getattr(model, "device", None)) is not None:
-        half = uses_bf16(precision, device)
-        told |= {"device": str(device), "precision": "bf16" if half else "fp32"}
-    path = Path(model.name)
-    files = [path] if path.is_file() else sorted(path.glob("**/*.safetensors"))
-    weights = (digest(file.read_bytes()) for file in files)
-    return told | ({"weights": digest(*weights)} if files else {})
 
 
 def _points(

@@ -6,10 +6,9 @@ has a hash that says what it is made of.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,9 +23,10 @@ from torch import Tensor, nn
 from ..core.noise import PositionalNoise
 from ..errors import InputError
 from ..models import prior_network
+from ..models.computed import digest, weights_digest
 from ..models.device import choose_device
 
-__all__ = ["EXTRACTORS", "Extractor", "digest", "load_extractor", "weights_digest"]
+__all__ = ["EXTRACTORS", "Extractor", "load_extractor"]
 
 Features = Callable[[Tensor], Tensor]
 Numbers = NDArray[np.float32]
@@ -115,27 +115,6 @@ def load_extractor(name: str, device: str | None = None) -> Extractor:
         f"the extractor '{name}' is not known: use {', '.join(EXTRACTORS)}, or name a function of "
         "your own as package.module:function"
     )
-
-
-def digest(*parts: str | bytes) -> str:
-    """16 hexadecimal digits of the SHA-256 of texts and bytes."""
-    total = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        total.update(len(data).to_bytes(8, "little") + data)
-    return total.hexdigest()[:16]
-
-
-def weights_digest(tensors: Mapping[str, Any]) -> str:
-    """The digest of a state dictionary: of names, types, shapes and values."""
-    parts: list[str | bytes] = []
-    for name in sorted(tensors):
-        value = tensors[name]
-        if isinstance(value, Tensor):
-            flat = value.detach().cpu().contiguous().reshape(-1)
-            parts += [f"{name} {flat.dtype} {tuple(value.shape)}"]
-            parts += [flat.view(torch.uint8).numpy().tobytes()]
-    return digest(*parts)
 
 
 def _side(name: str, rest: str, default: int, least: int) -> int:
