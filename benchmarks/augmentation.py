@@ -1,11 +1,13 @@
-"""Few labels: does a classifier gain from variants that a diffusion model draws?
+"""Few labels: does a classifier gain from pictures that a diffusion model draws?
 
-Of scikit-learn's 1,797 digits, 20 of each class have a label; 800 more have none, and the rest are
+Digits: of scikit-learn's 1,797, 20 of each class have a label; 800 more have none, and the rest are
 the test. A diffusion model learns from both, the classes of the unlabelled ones withheld and the
-labelled ones repeated, so that there are as many. A small
-convolutional network learns from the labelled ones alone; from them and variants of them; from them
-and new samples of each class; and from as many copies of them, shifted by a pixel as one does
-without a model. All get as many steps.
+labelled ones repeated, so that there are as many. A small convolutional network learns from the
+labelled ones alone; from them and variants of them; from them and new samples of each class; and
+from as many copies of them, shifted by a pixel as one does without a model. Photographs: 20 of each
+class of CIFAR-10, and a class-conditional model that was trained on the whole training set and so
+knows more than they tell; every picture is shifted and mirrored at each look. The test is that of
+CIFAR-10. All of a kind get as many steps, half of what they see being the labelled pictures.
 """
 
 from __future__ import annotations
@@ -26,10 +28,16 @@ from torch import Tensor, nn
 from differential_diffusion.engine import draw_samples, vary
 from differential_diffusion.models import DenoiserModel, load_model
 
-from . import common
+from . import classifier, common
 
 LABELS, UNLABELLED, PER_CLASS = 20, 800, 100
+STEPS, BATCH, ALONE = 600, 128, "labelled alone"
+ABOUT = (
+    "{}: mean and deviation over {} splits, the mean gain over the first row, and in how many "
+    "splits there was one:"
+)
 Pixels = NDArray[np.uint8]
+Labelled = tuple[Pixels, Any]
 
 
 def digits() -> tuple[Pixels, NDArray[np.int64]]:
@@ -152,48 +160,78 @@ def shifted(x: Pixels, y: Any, seed: int) -> tuple[Pixels, Any]:
     return np.stack(made), y[chosen]
 
 
-def measure(options: argparse.Namespace, seed: int) -> dict[str, float]:
-    """Accuracies of one split."""
+def drawn(
+    model: DenoiserModel, own: Labelled, names: list[str], options: argparse.Namespace, seed: int
+) -> dict[str, Labelled]:
+    """Variants of the labelled pictures, and new samples, as many of each."""
+    x, y = own
+    variants = [
+        (one, label)
+        for index, (picture, label) in enumerate(zip(x, y, strict=True))
+        for one in vary(
+            model, picture, PER_CLASS // LABELS, label=names[label], strength=options.strength,
+            guidance_scale=options.guidance, steps=20, seed=1000 * seed + index,
+        )
+    ]  # fmt: skip
+    samples = list(
+        draw_samples(
+            model, len(names) * PER_CLASS, labels=names, guidance_scale=options.guidance,
+            steps=20, seed=seed, batch_size=100,
+        )
+    )  # fmt: skip
+    labels = np.array([names.index(s.label or "") for s in samples])
+    return {
+        "and variants": (
+            np.stack([one for one, _ in variants]),
+            np.array([k for _, k in variants]),
+        ),
+        "and new samples": (np.stack([s.pixels for s in samples]), labels),
+    }
+
+
+def of_digits(options: argparse.Namespace, seed: int) -> dict[str, float]:
+    """Accuracies of one split of the digits."""
     x, y = digits()
     labelled, unlabelled, rest = split(y, seed)
     model = diffusion(x, y, labelled, unlabelled, options, seed)
     own, test = (x[labelled], y[labelled]), (x[rest], y[rest])
-    samples = list(
-        draw_samples(
-            model, 10 * PER_CLASS, labels=list(model.classes), guidance_scale=options.guidance,
-            steps=20, seed=seed, batch_size=500,
+    others = {"and shifted copies": shifted(*own, seed)}
+    others |= drawn(model, own, list(model.classes), options, seed)
+    found = {ALONE: accuracy([(*own, 1.0)], test, seed)}
+    for name, other in others.items():
+        found[name] = accuracy([(*own, 0.5), (*other, 0.5)], test, seed)
+    return found
+
+
+def of_photographs(
+    options: argparse.Namespace, model: DenoiserModel, sets: list[Any], seed: int
+) -> dict[str, float]:
+    """Accuracies of one split of CIFAR-10."""
+    (x, y, names), (x_test, y_test, _) = sets
+    order = common.random(seed).permutation(len(y))
+    classes = y.numpy()[order]
+    chosen = np.concatenate([order[classes == k][:LABELS] for k in range(len(names))])
+    pixels = ((x[chosen].permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
+    own = pixels, y.numpy()[chosen]
+    found = {}
+    for name, other in ({ALONE: None} | drawn(model, own, names, options, seed)).items():
+        parts = [own] if other is None else [own] * (len(other[1]) // len(own[1])) + [other]
+        seen = torch.cat([tensor(each) for each, _ in parts])
+        labels = torch.from_numpy(np.concatenate([each for _, each in parts]))
+        network = classifier.fit(
+            seen, labels, epochs=STEPS * BATCH / len(seen), seed=seed, width=16, batch=BATCH
         )
-    )  # fmt: skip
-    fresh = np.stack([s.pixels for s in samples]), np.array([int(s.label or 0) for s in samples])
-    count = PER_CLASS // LABELS
-    variants = [
-        (one, y[index])
-        for index in labelled
-        for one in vary(model, x[index], count, label=str(y[index]), strength=options.strength,
-                        seed=seed + int(index))
-    ]  # fmt: skip
-    varied = np.stack([one for one, _ in variants]), np.array([label for _, label in variants])
-    kinds = {
-        "labelled alone": [(*own, 1.0)],
-        "and shifted copies": [(*own, 0.5), (*shifted(*own, seed), 0.5)],
-        "and variants": [(*own, 0.5), (*varied, 0.5)],
-        "and new samples": [(*own, 0.5), (*fresh, 0.5)],
-    }
-    return {name: accuracy(parts, test, seed) for name, parts in kinds.items()}
+        found[name] = float((classifier.predicted(network, x_test) == y_test).float().mean())
+    return found
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure, then print the table."""
-    torch.set_num_threads(options.threads)
-    found = []
-    for seed in range(options.seeds):
-        found.append(measure(options, seed))
-        print(seed, {name: round(100 * value, 1) for name, value in found[-1].items()}, flush=True)
+def summary(found: list[dict[str, float]]) -> str:
+    """A table of means over splits."""
     rows = []
     for name in found[0]:
         values = [100 * of[name] for of in found]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        gains = [100 * (of[name] - of["labelled alone"]) for of in found]
+        gains = [100 * (of[name] - of[ALONE]) for of in found]
         rows.append(
             [
                 name,
@@ -202,30 +240,55 @@ def run(options: argparse.Namespace) -> None:
                 f"{sum(gain > 0 for gain in gains)} of {len(gains)}",
             ]
         )
+    return common.table(["training pictures", "test accuracy, %", "gain", "higher in"], rows)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, then write the report."""
+    torch.set_num_threads(options.threads)
+    found = {"digits": [of_digits(options, told(seed)) for seed in range(options.seeds)]}
+    if options.photographs is not None:
+        model = load_model(options.photographs, device=options.device, precision=options.precision)
+        assert isinstance(model, DenoiserModel)
+        archives = [options.data / f"cifar10-{part}.tar.gz" for part in ("train", "test")]
+        sets = [classifier.pictures(archive) for archive in archives]
+        found["photographs"] = [
+            of_photographs(options, model, sets, told(seed)) for seed in range(options.seeds)
+        ]
+    parts = [" ".join((__doc__ or "").split("\n\n", 1)[1].split())]
+    for kind, of in found.items():
+        parts += [ABOUT.format(kind.capitalize(), len(of)), summary(of)]
     save_points(options.output / "augmentation.png", found)
     common.write_report(
         options,
         "augmentation",
         "Augmentation",
-        [
-            " ".join((__doc__ or "").split("\n\n", 1)[1].split()),
-            f"Mean and deviation over {len(found)} splits, and the mean gain over the first row:",
-            common.table(["training pictures", "test accuracy, %", "gain", "higher in"], rows),
-        ],
-        model=f"A diffusion model of {options.steps:,} steps for each split",
+        parts,
+        model=f"Diffusion models of digits of {options.steps:,} steps, one for each split",
+        extra=[f"--photographs {options.photographs}"] if options.photographs else [],
         alt="test accuracy of each split by what the classifier was trained on",
     )
 
 
-def save_points(path: Path, found: list[dict[str, float]]) -> None:
+def told(seed: int) -> int:
+    """The seed, after saying that its turn has come."""
+    print("split", seed, flush=True)
+    return seed
+
+
+def save_points(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
     """The accuracy of every split, a line each."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for seed, of in enumerate(found):
-        axes.plot(list(of), [100 * value for value in of.values()], "o-", label=f"split {seed}")
-    axes.set(ylabel="test accuracy, %")
-    axes.legend()
+    figure, axes = plt.subplots(
+        1, len(found), figsize=(6 * len(found), 4), layout="constrained", squeeze=False
+    )
+    for ax, (kind, splits) in zip(axes[0], found.items(), strict=True):
+        for seed, of in enumerate(splits):
+            names = [name.removeprefix("and ") for name in of]
+            ax.plot(names, [100 * value for value in of.values()], "o-", label=f"split {seed}")
+        ax.set(title=kind, ylabel="test accuracy, %")
+        ax.legend()
     common.save_figure(path, figure)
 
 
@@ -235,6 +298,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="splits")
     parser.add_argument("--steps", type=int, default=2000, help="of the diffusion model")
     parser.add_argument("--guidance", type=float, default=1.5, help="of new samples")
+    parser.add_argument("--photographs", type=Path, help="a class-conditional model of CIFAR-10")
     parser.add_argument("--strength", type=float, default=0.5, help="of variants")
     run(parser.parse_args(argv))
 
