@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -27,11 +28,13 @@ class NamedImage(NamedTuple):
         name: its path in the source.
         pixels: (H,W,C), uint8 or uint16 over their whole range, or float32 in [0,1].
         label: its class, if classes were asked for.
+        shape: that of the picture as it was read, where it was prepared.
     """
 
     name: str
     pixels: NDArray[Any]
     label: str | None = None
+    shape: tuple[int, ...] = ()
 
 
 @dataclass
@@ -66,6 +69,7 @@ def load_images(
     channels: int = 3,
     labels: Labels = "none",
     split: str = "train",
+    prepare: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> ImageCollection:
     """Decode every picture of a source.
 
@@ -77,6 +81,7 @@ def load_images(
         labels: where the class of a picture stands: in the name of its folder, or beside it in a
             shard or a set.
         split: of a set that has several.
+        prepare: makes of each picture, once it is read, what is kept of it.
 
     Raises:
         InputError: if the source does not exist, holds no picture, too many are unreadable, or
@@ -97,7 +102,8 @@ def load_images(
             )
             continue
         label = _label(found, labels, source)
-        collection.images.append(NamedImage(found.name, pixels, label))
+        kept = pixels if prepare is None else prepare(pixels)
+        collection.images.append(NamedImage(found.name, kept, label, pixels.shape))
     if not collection.images:
         raise InputError(
             f"'{source}' holds no usable picture ({total} found): give a folder or tar of "

@@ -6,6 +6,7 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.noise import camera_noise, derive_seed, generator
-from ..data.crops import Items
+from ..data.crops import Items, fitted
 from ..data.images import NamedImage, load_images
 from ..errors import InputError
 from ..models.checkpoint import LatentSpace
@@ -26,7 +27,7 @@ _STREAM_FIELDS, _STREAM_NOISE, _STREAM_COLOURS, _STREAM_KEPT, _STREAM_DROPOUT = 
 
 
 class Pictures:
-    """The pictures of a run and what is told of each.
+    """The pictures of a run, those that are fitted at their size, and what is told of each.
 
     Attributes:
         training, held_out: the split.
@@ -45,9 +46,13 @@ class Pictures:
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
-        collection = load_images(
+        fits = config.cut == "fit"
+        load = partial(
+            load_images, prepare=partial(fitted, size=config.patch_size) if fits else None
+        )
+        collection = load(
             config.path,
-            min_size=config.patch_size if config.cut == "crop" else 1,
+            min_size=1 if fits else config.patch_size,
             max_skipped=config.max_skipped,
             channels=config.channels,
             labels=config.labels,
@@ -59,7 +64,9 @@ class Pictures:
         names = [image.name for image in collection.images]
         self.vectors = None if config.vectors is None else _vectors(config.vectors, names)
         self.pictures = (
-            None if config.pictures is None else _paired(config.pictures, collection.images)
+            None
+            if config.pictures is None
+            else _paired(config.pictures, load(config.pictures).images, collection.images)
         )
         self.digest = _digest(self.training)
 
@@ -188,7 +195,7 @@ def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
 def _digest(images: Sequence[NamedImage]) -> str:
     """What tells one set of training pictures from another: names, sizes and classes."""
     listed = sorted(
-        f"{image.name} {image.pixels.shape}" + (f" {image.label}" if image.label else "")
+        f"{image.name} {image.shape}" + (f" {image.label}" if image.label else "")
         for image in images
     )
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()
@@ -249,13 +256,15 @@ def _vectors(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float32]]
     return result
 
 
-def _paired(folder: Path, images: Sequence[NamedImage]) -> dict[str, NDArray[Any]]:
+def _paired(
+    folder: Path, others: Sequence[NamedImage], images: Sequence[NamedImage]
+) -> dict[str, NDArray[Any]]:
     """The picture of the same name in another folder for each, whatever its suffix."""
-    stem = {str(PurePosixPath(i.name).with_suffix("")): i for i in load_images(folder).images}
+    stem = {str(PurePosixPath(other.name).with_suffix("")): other for other in others}
     result = {}
     for image in images:
         found = stem.get(str(PurePosixPath(image.name).with_suffix("")))
-        if found is None or found.pixels.shape[:2] != image.pixels.shape[:2]:
+        if found is None or found.shape[:2] != image.shape[:2]:
             what = "no readable picture" if found is None else "one of another size"
             raise InputError(f"data.pictures '{folder}' has {what} for '{image.name}': add it")
         if found.pixels.dtype != image.pixels.dtype:

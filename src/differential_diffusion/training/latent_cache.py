@@ -35,7 +35,7 @@ class Identity:
 
     Attributes:
         codec: fingerprint of its weights.
-        pictures: digest of their names and pixels.
+        pictures: digest of their names and pixels, at that size.
         size: pixels of the shorter side that they were brought to; None if they were not.
         symmetries: under which they were encoded.
     """
@@ -100,10 +100,10 @@ class LatentCache:
         differences = {
             "in another format": form != FORMAT,
             "of another codec": of.codec != own.codec,
-            "of other pictures": of.pictures != own.pictures,
             f"of pictures {_sized(of.size)}, not {_sized(own.size)}": of.size != own.size,
             f"under the symmetries '{of.symmetries}', not '{own.symmetries}'": of.symmetries
             != own.symmetries,
+            "of other pictures": of.pictures != own.pictures,  # last: at another size they are
         }
         for what, differs in differences.items():
             if differs:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.crops import SYMMETRIES, Items, fitted, symmetry, to_tensor
+from ..data.crops import SYMMETRIES, Items, symmetry, to_tensor
 from ..data.images import NamedImage
 from ..errors import InputError
 from ..models.autoencoder import cell_of, fingerprint, load_autoencoder
@@ -191,8 +191,6 @@ class LatentPictures(Pictures):
 
     def _prepared(self, pixels: NDArray[Any], which: int) -> Tensor:
         """A whole picture as it is encoded, (C,H,W), its sides cut to whole cells."""
-        if self.config.cut == "fit":
-            pixels = fitted(pixels, self.config.patch_size)
         height, width = (side // self.cell * self.cell for side in pixels.shape[:2])
         top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
         return to_tensor(symmetry(pixels[top : top + height, left : left + width], which))

@@ -1,0 +1,69 @@
+"""What a run learns from: pictures at their size, and what is told of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from differential_diffusion.data.crops import Items, fitted
+from differential_diffusion.data.images import load_images
+from differential_diffusion.training.config import DataConfig
+from differential_diffusion.training.feed import Pictures
+from differential_diffusion.training.validation import centre
+
+SIZES = ((40, 60), (90, 45), (33, 32), (16, 20), (32, 32))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Photographs of several sizes, and in `beside` the negative of each."""
+    rng = np.random.default_rng(0)
+    for folder in ("photos", "beside"):
+        (tmp_path / folder).mkdir()
+    for index, size in enumerate(SIZES):
+        pixels = cv2.blur(rng.integers(0, 256, (*size, 3), np.uint8), (3, 3))
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}.png")
+        Image.fromarray(255 - pixels).save(tmp_path / "beside" / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def read(photos: Path, **settings: Any) -> Pictures:
+    given = {"path": str(photos), "patch_size": 32, "validation": 1, **settings}
+    return Pictures(DataConfig.model_validate(given))
+
+
+def test_pictures_are_brought_to_size_once_and_their_squares_are_the_same(photos: Path) -> None:
+    beside = photos.parent / "beside"
+    made = read(photos, cut="fit", pictures=str(beside))
+    whole = {image.name: image for image in load_images(photos).images}
+    assert made.pictures is not None
+    for image in [*made.training, *made.held_out]:
+        assert min(image.pixels.shape[:2]) == min(made.pictures[image.name].shape[:2]) == 32
+        assert image.shape == whole[image.name].pixels.shape
+    late = Items(
+        [whole[image.name] for image in made.training],
+        32,
+        40,
+        seed=3,
+        cut="fit",
+        pictures={image.name: image.pixels for image in load_images(beside).images},
+    )
+    for expected, item in zip(late, made.items(40, seed=3), strict=True):
+        assert torch.equal(item["x0"], expected["x0"])
+        assert torch.equal(item["picture"], expected["picture"])
+
+
+def test_what_is_judged_is_the_middle_of_the_fitted_picture(photos: Path) -> None:
+    whole = {image.name: image.pixels for image in load_images(photos).images}
+    for image in read(photos, cut="fit").training:
+        small = fitted(whole[image.name], 32)
+        top, left = ((side - 32) // 2 for side in small.shape[:2])
+        shown = small[top : top + 32, left : left + 32] / 127.5 - 1
+        made = centre(image, 32)[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(made, shown, atol=1e-6)
