@@ -67,3 +67,18 @@ def test_what_is_judged_is_the_middle_of_the_fitted_picture(photos: Path) -> Non
         shown = small[top : top + 32, left : left + 32] / 127.5 - 1
         made = centre(image, 32)[0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(made, shown, atol=1e-6)
+
+
+@pytest.mark.parametrize("cut", ["crop", "fit"])
+def test_plain_items_are_of_each_picture_once(photos: Path, cut: str) -> None:
+    for number in range(20):
+        pixels = np.full((34 + number, 32, 3), 10 * number, np.uint8)
+        Image.fromarray(pixels).save(photos / f"flat-{number}.png")
+    made = read(photos, cut=cut)
+    flat = [image for image in made.training if image.name.startswith("flat")]
+    items = made.plain_items(flat, len(flat))
+    shown = [float(items[index]["x0"].mean()) for index in range(len(items))]
+    expected = [float(image.pixels.mean() / 127.5 - 1) for image in flat]
+    if cut == "fit":
+        shown, expected = sorted(shown), sorted(expected)
+    np.testing.assert_allclose(shown, expected, atol=1e-5)

@@ -40,6 +40,7 @@ class Items(Dataset[dict[str, Tensor]]):
         length: number of items.
         seed: of the draw.
         cut: how squares are taken.
+        in_turn: whether "crop", too, shows each picture once: item i is a square of picture i.
         symmetries: which of the square's symmetries a picture is shown under.
         augmentation: probability of each augmentation, see `augment`; 0 for none. It replaces the
             symmetries.
@@ -57,6 +58,7 @@ class Items(Dataset[dict[str, Tensor]]):
         seed: int,
         *,
         cut: Cut = "crop",
+        in_turn: bool = False,
         symmetries: Symmetries = "all",
         augmentation: float = 0.0,
         classes: Sequence[str] = (),
@@ -65,10 +67,11 @@ class Items(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.images = images
         self.size, self.length, self.seed = size, length, seed
-        self.cut, self.symmetries, self.augmentation = cut, symmetries, augmentation
+        self.cut, self.in_turn = cut, in_turn
+        self.symmetries, self.augmentation = symmetries, augmentation
         self.number = {name: number for number, name in enumerate(classes)}
         self.vectors, self.pictures = vectors, pictures
-        if cut == "crop":
+        if cut == "crop" and not in_turn:
             shapes = [image.pixels.shape for image in images]
             positions = [(h - size + 1) * (w - size + 1) for h, w, _ in shapes]
             self.cumulative = np.cumsum(np.sqrt(np.asarray(positions, dtype=np.float64)))
@@ -111,6 +114,8 @@ class Items(Dataset[dict[str, Tensor]]):
         if self.cut == "fit":
             turn, place = divmod(index, len(self.images))
             image = self.images[int(_order(self.seed, turn, len(self.images))[place])]
+        elif self.in_turn:
+            image = self.images[index % len(self.images)]
         else:
             drawn = rng.random() * self.cumulative[-1]
             which = int(np.searchsorted(self.cumulative, drawn, side="right"))

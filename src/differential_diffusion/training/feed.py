@@ -94,8 +94,8 @@ class Pictures:
         )
 
     def plain_items(self, images: Sequence[NamedImage], count: int) -> Items:
-        """Squares of the first `count` pictures, always the same and not augmented."""
-        return self._items(images[:count], min(count, len(images)), 0)
+        """A square of each of the first `count` pictures, always the same and not augmented."""
+        return self._items(images[:count], min(count, len(images)), 0, in_turn=True)
 
     def _items(
         self,
@@ -103,6 +103,7 @@ class Pictures:
         length: int,
         seed: int,
         *,
+        in_turn: bool = False,
         symmetries: Any = "none",
         augmented: float = 0.0,
     ) -> Items:
@@ -112,6 +113,7 @@ class Pictures:
             length,
             seed,
             cut=self.config.cut,
+            in_turn=in_turn,
             symmetries=symmetries,
             augmentation=augmented,
             classes=self.classes,

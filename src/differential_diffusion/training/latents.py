@@ -139,10 +139,17 @@ class LatentPictures(Pictures):
 
     def plain_items(self, images: Sequence[NamedImage], count: int) -> Items:
         """See `Pictures.plain_items`."""
-        return self._latent_items(images[:count], (0,), min(count, len(images)), 0)
+        length = min(count, len(images))
+        return self._latent_items(images[:count], (0,), length, 0, in_turn=True)
 
     def _latent_items(
-        self, images: Sequence[NamedImage], versions: Sequence[int], length: int, seed: int
+        self,
+        images: Sequence[NamedImage],
+        versions: Sequence[int],
+        length: int,
+        seed: int,
+        *,
+        in_turn: bool = False,
     ) -> Items:
         """Each version counts as a picture of its own."""
         assert self.space is not None
@@ -156,6 +163,7 @@ class LatentPictures(Pictures):
             length,
             seed,
             cut=self.config.cut,
+            in_turn=in_turn,
             symmetries="none",
             classes=self.classes,
             vectors=self.vectors,
