@@ -26,6 +26,7 @@ INDEX_FILE = "index.json"
 FORMAT = "differential-diffusion-latents/1"
 SHARD_BYTES = 1 << 28
 
+_DRAFTS = f".{INDEX_FILE}.*.part", ".latents-*.part"  # of `files.write_atomically`
 _REMEDY = "remove that folder, or name another with latent.cache"
 
 
@@ -66,6 +67,9 @@ class LatentCache:
         self.folder, self.identity = folder, identity
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for pattern in _DRAFTS:  # of a run that was killed while it wrote
+                for draft in folder.glob(pattern):
+                    draft.unlink(missing_ok=True)
             empty = next(folder.iterdir(), None) is None
         except OSError as error:
             raise InputError(
