@@ -13,6 +13,7 @@ from PIL import Image
 
 from differential_diffusion.data.crops import Items, fitted
 from differential_diffusion.data.images import load_images
+from differential_diffusion.errors import InputError
 from differential_diffusion.training.config import DataConfig
 from differential_diffusion.training.feed import Pictures
 from differential_diffusion.training.validation import centre
@@ -67,6 +68,46 @@ def test_what_is_judged_is_the_middle_of_the_fitted_picture(photos: Path) -> Non
         shown = small[top : top + 32, left : left + 32] / 127.5 - 1
         made = centre(image, 32)[0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(made, shown, atol=1e-6)
+
+
+BESIDE: dict[str, tuple[int, type]] = {
+    "16-bit grey": (1, np.uint16),
+    "five channels": (5, np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("cut", ["crop", "fit"])
+@pytest.mark.parametrize("augmentation", [0.0, 0.5])
+def test_pictures_beside_of_other_kinds(
+    photos: Path, kind: str, cut: str, augmentation: float
+) -> None:
+    """Beside each lies its green channel, in other numbers, in the first channel of several."""
+    channels, dtype = BESIDE[kind]
+    folder = photos.parent / kind
+    folder.mkdir()
+    for path in sorted(photos.iterdir())[1:3]:
+        with Image.open(path) as opened:
+            green = np.asarray(opened)[..., 1]
+        if dtype is np.uint16:
+            Image.fromarray(green.astype(np.uint16) * 257).save(folder / f"{path.stem}.png")
+        else:
+            planes = [green / 255, *(np.full(green.shape, k / 4) for k in range(1, channels))]
+            np.save(folder / f"{path.stem}.npy", np.stack(planes, -1).astype(dtype))
+    for path in [path for path in photos.iterdir() if path.stem not in "12"]:
+        path.unlink()
+    settings = {"cut": cut, "augmentation": augmentation, "pictures": str(folder)}
+    made = read(photos, picture_channels=channels, **settings)
+    assert made.told["condition_channels"] == channels
+    for item in made.items(20, seed=0):
+        assert item["picture"].shape == (channels, 32, 32)
+        torch.testing.assert_close(item["picture"][0], item["x0"][1], rtol=0, atol=0.01)
+        for plane in range(1, channels):
+            expected = torch.full((32, 32), plane / 2 - 1)
+            torch.testing.assert_close(item["picture"][plane], expected, rtol=0, atol=1e-5)
+    if channels > 1:
+        with pytest.raises(InputError, match=r"the first is '1.npy': it has 5 channels, not 3\)"):
+            read(photos, **settings)
 
 
 @pytest.mark.parametrize("cut", ["crop", "fit"])

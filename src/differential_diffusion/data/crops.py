@@ -86,18 +86,20 @@ class Items(Dataset[dict[str, Tensor]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
-        image, pixels = self._square(index, rng)
+        image, squares = self._squares(index, rng)
         item: dict[str, Tensor] = {}
-        if self.augmentation > 0:
-            pixels, told = augment(unit(pixels), self.augmentation, rng)
+        if self.augmentation > 0:  # together, so that what is drawn befalls both
+            both = np.concatenate([unit(square) for square in squares], axis=2)
+            pixels, told = augment(both, self.augmentation, rng)
+            squares = np.split(pixels, [image.pixels.shape[2]], axis=2)
             item["augmentation"] = torch.from_numpy(told)
         else:
             kinds = SYMMETRIES[self.symmetries]
-            pixels = symmetry(pixels, kinds[int(rng.integers(len(kinds)))])
-        channels = image.pixels.shape[2]
-        item["x0"] = self.tensor(pixels[..., :channels], rng)
+            which = kinds[int(rng.integers(len(kinds)))]
+            squares = [symmetry(square, which) for square in squares]
+        item["x0"] = self.tensor(squares[0], rng)
         if self.pictures is not None:
-            item["picture"] = to_tensor(pixels[..., channels:])
+            item["picture"] = to_tensor(squares[1])
         if self.number:
             item["label"] = torch.tensor(self.number.get(image.label or "", len(self.number)))
         if self.vectors is not None:
@@ -109,8 +111,10 @@ class Items(Dataset[dict[str, Tensor]]):
         del rng
         return to_tensor(pixels)
 
-    def _square(self, index: int, rng: np.random.Generator) -> tuple[NamedImage, NDArray[Any]]:
-        """A picture, and a square of it with the one to tell beside it in further channels."""
+    def _squares(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[NamedImage, list[NDArray[Any]]]:
+        """A picture, and a square of it and of the one to tell beside it, if there is one."""
         if self.cut == "fit":
             turn, place = divmod(index, len(self.images))
             image = self.images[int(_order(self.seed, turn, len(self.images))[place])]
@@ -120,14 +124,13 @@ class Items(Dataset[dict[str, Tensor]]):
             drawn = rng.random() * self.cumulative[-1]
             which = int(np.searchsorted(self.cumulative, drawn, side="right"))
             image = self.images[min(which, len(self.images) - 1)]
-        pixels = image.pixels
+        both = [image.pixels]
         if self.pictures is not None:
-            pixels = np.concatenate([pixels, self.pictures[image.name]], axis=2)
+            both.append(self.pictures[image.name])
         if self.cut == "fit":
-            pixels = fitted(pixels, self.size)
-        top = int(rng.integers(pixels.shape[0] - self.size + 1))
-        left = int(rng.integers(pixels.shape[1] - self.size + 1))
-        return image, pixels[top : top + self.size, left : left + self.size]
+            both = [fitted(pixels, self.size) for pixels in both]
+        top, left = (int(rng.integers(side - self.size + 1)) for side in both[0].shape[:2])
+        return image, [p[top : top + self.size, left : left + self.size] for p in both]
 
 
 @lru_cache(maxsize=4)

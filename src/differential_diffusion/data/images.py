@@ -104,17 +104,17 @@ def load_images(
         label = _label(found, labels, source)
         kept = pixels if prepare is None else prepare(pixels)
         collection.images.append(NamedImage(found.name, kept, label, pixels.shape))
-    if not collection.images:
-        raise InputError(
-            f"'{source}' holds no usable picture ({total} found): give a folder or tar of "
-            f"{', '.join(sorted(SUFFIXES))} files of at least {min_size} pixels a side"
-        )
     if unreadable > max_skipped * total:
         first = next(name for name, why in collection.skipped.items() if "unreadable" in why)
         why = collection.skipped[first].removeprefix("unreadable: ")
         raise InputError(
             f"{unreadable} of {total} pictures in '{source}' cannot be read (the first is "
             f"'{first}': {why}): mend or remove them"
+        )
+    if not collection.images:
+        raise InputError(
+            f"'{source}' holds no usable picture ({total} found): give a folder or tar of "
+            f"{', '.join(sorted(SUFFIXES))} files of at least {min_size} pixels a side"
         )
     return collection
 

@@ -59,7 +59,7 @@ class DataConfig(Section):
     ("crop"), or brings pictures to that size first ("fit"). `unlabelled` is the folder, or class,
     of pictures whose class is not known. `vectors` is a CSV file with the name
     of each picture and numbers; `pictures` a folder with a picture of the same name and size for
-    each.
+    each, of `picture_channels` channels.
     """
 
     path: str
@@ -74,6 +74,7 @@ class DataConfig(Section):
     augmentation: float = Field(0.0, ge=0, le=1)
     vectors: Path | None = None
     pictures: Path | None = None
+    picture_channels: int = Field(3, ge=1)
     max_skipped: float = Field(0.1, ge=0, le=1)
     workers: int = Field(0, ge=0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.noise import camera_noise, derive_seed, generator
 from ..data.crops import Items, fitted
-from ..data.images import NamedImage, load_images
+from ..data.images import ImageCollection, NamedImage, load_images
 from ..errors import InputError
 from ..models.checkpoint import LatentSpace
 from ..nn import Conditions
@@ -48,12 +48,13 @@ class Pictures:
         self.config = config
         fits = config.cut == "fit"
         load = partial(
-            load_images, prepare=partial(fitted, size=config.patch_size) if fits else None
+            load_images,
+            max_skipped=config.max_skipped,
+            prepare=partial(fitted, size=config.patch_size) if fits else None,
         )
         collection = load(
             config.path,
             min_size=1 if fits else config.patch_size,
-            max_skipped=config.max_skipped,
             channels=config.channels,
             labels=config.labels,
             split=config.split,
@@ -64,9 +65,7 @@ class Pictures:
         names = [image.name for image in collection.images]
         self.vectors = None if config.vectors is None else _vectors(config.vectors, names)
         self.pictures = (
-            None
-            if config.pictures is None
-            else _paired(config.pictures, load(config.pictures).images, collection.images)
+            None if config.pictures is None else _paired(config, load, collection.images)
         )
         self.digest = _digest(self.training)
 
@@ -259,9 +258,11 @@ def _vectors(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float32]]
 
 
 def _paired(
-    folder: Path, others: Sequence[NamedImage], images: Sequence[NamedImage]
+    config: DataConfig, load: Callable[..., ImageCollection], images: Sequence[NamedImage]
 ) -> dict[str, NDArray[Any]]:
-    """The picture of the same name in another folder for each, whatever its suffix."""
+    """The picture of the same name in `config.pictures` for each, whatever its suffix."""
+    folder = config.pictures
+    others = load(folder, channels=config.picture_channels).images
     stem = {str(PurePosixPath(other.name).with_suffix("")): other for other in others}
     result = {}
     for image in images:
@@ -269,10 +270,5 @@ def _paired(
         if found is None or found.shape[:2] != image.shape[:2]:
             what = "no readable picture" if found is None else "one of another size"
             raise InputError(f"data.pictures '{folder}' has {what} for '{image.name}': add it")
-        if found.pixels.dtype != image.pixels.dtype:
-            raise InputError(
-                f"data.pictures '{folder}' has '{found.name}' in {found.pixels.dtype} and the "
-                f"picture is in {image.pixels.dtype}: convert one of them"
-            )
         result[image.name] = found.pixels
     return result
