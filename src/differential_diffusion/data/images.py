@@ -29,12 +29,14 @@ class NamedImage(NamedTuple):
         pixels: (H,W,C), uint8 or uint16 over their whole range, or float32 in [0,1].
         label: its class, if classes were asked for.
         shape: that of the picture as it was read, where it was prepared.
+        checksum: of its pixels as they were read.
     """
 
     name: str
     pixels: NDArray[Any]
     label: str | None = None
     shape: tuple[int, ...] = ()
+    checksum: str = ""
 
 
 @dataclass
@@ -103,7 +105,8 @@ def load_images(
             continue
         label = _label(found, labels, source)
         kept = pixels if prepare is None else prepare(pixels)
-        collection.images.append(NamedImage(found.name, kept, label, pixels.shape))
+        checksum = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).hexdigest()
+        collection.images.append(NamedImage(found.name, kept, label, pixels.shape, checksum))
     if unreadable > max_skipped * total:
         first = next(name for name, why in collection.skipped.items() if "unreadable" in why)
         why = collection.skipped[first].removeprefix("unreadable: ")

@@ -35,7 +35,8 @@ class Pictures:
         classes: names of the classes in alphabetical order, if asked for.
         vectors: numbers by name, if asked for.
         pictures: pictures to condition on by name, if asked for.
-        digest: tells one set of training pictures from another.
+        digests: tell what is learnt from of another set: by names, sizes, classes, pixels and what
+            is told of each; and, as checkpoints once had it, without the last two.
         space: how latents are normalised; None for pixels.
 
     Raises:
@@ -64,10 +65,14 @@ class Pictures:
         self.classes = _classes(self.training, self.held_out, config)
         names = [image.name for image in collection.images]
         self.vectors = None if config.vectors is None else _vectors(config.vectors, names)
-        self.pictures = (
-            None if config.pictures is None else _paired(config, load, collection.images)
-        )
-        self.digest = _digest(self.training)
+        beside = {} if config.pictures is None else _paired(config, load, collection.images)
+        self.pictures = {name: other.pixels for name, other in beside.items()} or None
+        self.digests = self._digests(beside)
+
+    @property
+    def digest(self) -> str:
+        """The first of `digests`."""
+        return self.digests[0]
 
     @property
     def told(self) -> dict[str, int]:
@@ -79,6 +84,16 @@ class Pictures:
             "vector": vector,
             "condition_channels": picture,
         }
+
+    def _digests(self, beside: Mapping[str, NamedImage]) -> tuple[str, ...]:
+        known, contents = [], []
+        for image in self.training:
+            line = f"{image.name} {image.shape}" + (f" {image.label}" if image.label else "")
+            known.append(line)
+            vector = "" if self.vectors is None else self.vectors[image.name].tobytes().hex()
+            picture = beside[image.name].checksum if beside else ""
+            contents.append(f"{line} {image.checksum} {vector} {picture}")
+        return tuple(_digest(lines) for lines in (contents, known))
 
     def describe_skipped(self) -> str:
         """How many pictures were left out, and why the first was."""
@@ -193,13 +208,8 @@ def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor.to(device)
 
 
-def _digest(images: Sequence[NamedImage]) -> str:
-    """What tells one set of training pictures from another: names, sizes and classes."""
-    listed = sorted(
-        f"{image.name} {image.shape}" + (f" {image.label}" if image.label else "")
-        for image in images
-    )
-    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def _classes(
@@ -259,7 +269,7 @@ def _vectors(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float32]]
 
 def _paired(
     config: DataConfig, load: Callable[..., ImageCollection], images: Sequence[NamedImage]
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, NamedImage]:
     """The picture of the same name in `config.pictures` for each, whatever its suffix."""
     folder = config.pictures
     others = load(folder, channels=config.picture_channels).images
@@ -270,5 +280,5 @@ def _paired(
         if found is None or found.shape[:2] != image.shape[:2]:
             what = "no readable picture" if found is None else "one of another size"
             raise InputError(f"data.pictures '{folder}' has {what} for '{image.name}': add it")
-        result[image.name] = found.pixels
+        result[image.name] = found
     return result

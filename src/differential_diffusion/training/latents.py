@@ -104,7 +104,7 @@ class LatentPictures(Pictures):
         cache = LatentCache(config.latent.cache or config.output / "latents", identity)
         cache.fill(self._encoded(vae, cache, told))
         self.latents = cache.load()
-        self.digest = f"{identity.digest} {self.digest}"
+        self.digests = tuple(f"{identity.digest} {digest}" for digest in self.digests)
         self.space = _statistics(
             [self.latents[key(image.name, k)] for image in self.training for k in self.versions]
         )

@@ -18,6 +18,7 @@ _FREE = {
     "checkpoint",
     "tracking",
 }
+_PATHS = {"data.vectors", "data.pictures"}  # may lie elsewhere, but neither come nor go
 _FREE_KEYS = {
     "data.path",
     "data.split",
@@ -43,6 +44,9 @@ def changed_key(stored: dict[str, Any], config: RunConfig) -> str | None:
             continue
         for name, entry in value.items():
             key = f"{section}.{name}"
-            if key not in _FREE_KEYS and before.get(name, entry) != entry:
+            was = before.get(name, entry)
+            if key in _PATHS and was is not None and entry is not None:
+                continue
+            if key not in _FREE_KEYS and was != entry:
                 return key
     return None
