@@ -329,6 +329,35 @@ def test_a_link_or_folder_of_a_picture_s_name_is_no_picture(tmp_path: Path) -> N
     assert [found.name for found in find_pictures(tmp_path)] == ["a.png"]
 
 
+def test_a_file_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    unreadable = Path("/proc/self/mem")  # whose first bytes nobody may read
+    if not unreadable.is_file():
+        pytest.skip("needs /proc")
+    (tmp_path / "a.png").symlink_to(unreadable)
+    Image.fromarray(pixels()).save(tmp_path / "b.png")
+    found = load_images(tmp_path, max_skipped=0.5)
+    assert [image.name for image in found.images] == ["b.png"]
+    assert found.skipped == {"a.png": "unreadable: Input/output error"}
+    with pytest.raises(InputError, match=r"the first is 'a.png': Input/output error\): mend"):
+        load_images(tmp_path, max_skipped=0.4)
+
+
+def test_a_file_of_a_set_that_is_gone_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sets of the hub may name files of their cache."""
+    import datasets
+
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    rows = [{"bytes": None, "path": str(tmp_path / f"{name}.png")} for name in "ab"]
+    features = datasets.Features({"image": datasets.Image()})
+    made = datasets.Dataset.from_dict({"image": rows}, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: made)
+    found = load_images("hub:some/set", max_skipped=0.5)
+    assert [image.name for image in found.images] == ["00000000"]
+    assert found.skipped == {"00000001": "unreadable: No such file or directory"}
+
+
 def test_the_split_depends_on_names_alone() -> None:
     blank = np.zeros((4, 4, 3), np.uint8)
     images = [NamedImage(f"{k}.png", blank) for k in range(50)]

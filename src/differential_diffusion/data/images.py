@@ -124,6 +124,8 @@ def load_images(
 
 def decode_or_reason(found: Found, channels: int = 3) -> NDArray[Any] | str:
     """The pixels of a picture, or why it cannot be read."""
+    if found.unread:
+        return found.unread
     try:
         return decode(found, channels)
     except Exception as error:  # decoders raise a dozen kinds for damaged files

@@ -24,11 +24,13 @@ class Found(NamedTuple):
         name: its path in the source; its number in a set.
         data: an encoded file.
         label: its class where the source tells one beside it, as shards and sets do.
+        unread: why its file cannot be read, if it cannot.
     """
 
     name: str
     data: bytes
     label: str | None = None
+    unread: str = ""
 
 
 def find_pictures(source: str | Path, split: str = "train") -> Iterator[Found]:
@@ -60,7 +62,7 @@ def find_pictures(source: str | Path, split: str = "train") -> Iterator[Found]:
                         f"'{source}' holds both archives, such as '{shards[0].name}', and "
                         f"pictures, such as '{path.name}': give a folder of one kind"
                     )
-                yield Found(path.relative_to(source).as_posix(), path.read_bytes())
+                yield _of_file(path, path.relative_to(source).as_posix())
         for shard in shards:
             for found in _of_tar(shard):
                 yield found._replace(name=f"{shard.name}/{found.name}")
@@ -68,6 +70,13 @@ def find_pictures(source: str | Path, split: str = "train") -> Iterator[Found]:
     if not source.exists():
         raise InputError(f"'{source}' does not exist: give a folder or a tar file of pictures")
     yield from _of_tar(source)
+
+
+def _of_file(path: Path, name: str, label: str | None = None) -> Found:
+    try:
+        return Found(name, path.read_bytes(), label)
+    except OSError as error:
+        return Found(name, b"", label, error.strerror or str(error))
 
 
 def is_archive(name: str) -> bool:
@@ -137,6 +146,5 @@ def _of_set(source: str, split: str) -> Iterator[Found]:
         label = names[row[labels[0]]] if labels and row[labels[0]] is not None else None
         file = row[pictures[0]] or {}
         data, path = file.get("bytes"), file.get("path")
-        if data is None:
-            data = Path(path).read_bytes() if path and Path(path).is_file() else b""
-        yield Found(f"{index:08d}", data, label)
+        found = Found(f"{index:08d}", data or b"", label)
+        yield _of_file(Path(path), found.name, label) if data is None and path else found
