@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -36,6 +39,25 @@ def tiff(array: Pixels, **options: Any) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, array, **options)
     return file.getvalue()
+
+
+def lzw(array: Pixels) -> bytes:
+    return cv2.imencode(".tif", array[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes()
+
+
+def deep_png(array: Pixels, exif: bytes = b"") -> bytes:
+    """A PNG of 16 bits of grey and alpha, RGB or RGBA, as its specification has it."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    height, width, channels = array.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    told = chunk(b"eXIf", exif) if exif else b""
+    body = chunk(b"IHDR", head) + told + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def npy(array: Pixels) -> bytes:
@@ -185,7 +207,7 @@ def test_a_set_without_pictures_and_one_that_is_damaged(tmp_path: Path) -> None:
 
 RGB16 = pixels(5, (6, 9, 3), np.uint16)
 GREY16 = pixels(6, (6, 9), np.uint16)
-HIGH = (RGB16 >> 8).astype(np.uint8)
+RGBA16 = pixels(10, (6, 9, 4), np.uint16)
 FIVE = pixels(7, (6, 9, 5), np.uint16)
 FLOAT = np.random.default_rng(8).random((6, 9)).astype(np.float32)
 RGBA = pixels(9, (6, 9, 4))
@@ -197,11 +219,33 @@ READ: dict[str, tuple[str, bytes, int, Pixels]] = {
         "png",
         png(GREY16),
         3,
-        np.rint(GREY16 / 257).astype(np.uint8)[..., None].repeat(3, 2),
+        GREY16[..., None].repeat(3, 2),
+    ),
+    "16-bit colour PNG": ("png", deep_png(RGB16), 3, RGB16),
+    "16-bit colour and alpha PNG": ("png", deep_png(RGBA16), 3, RGBA16[..., :3]),
+    "16-bit colour and alpha PNG of four": ("png", deep_png(RGBA16), 4, RGBA16),
+    "16-bit grey and alpha PNG": (
+        "png",
+        deep_png(RGBA16[..., :2]),
+        3,
+        RGBA16[..., :1].repeat(3, 2),
     ),
     "16-bit grey TIFF": ("tif", tiff(GREY16), 1, GREY16[..., None]),
     "16-bit grey TIFF, big-endian": ("tif", tiff(GREY16, byteorder=">"), 1, GREY16[..., None]),
-    "16-bit colour TIFF": ("tiff", tiff(RGB16, photometric="rgb"), 3, HIGH),
+    "16-bit colour TIFF": ("tiff", tiff(RGB16, photometric="rgb"), 3, RGB16),
+    "16-bit colour TIFF, big-endian": (
+        "tiff",
+        tiff(RGB16, photometric="rgb", byteorder=">"),
+        3,
+        RGB16,
+    ),
+    "16-bit colour TIFF, planes": (
+        "tiff",
+        tiff(np.moveaxis(RGB16, -1, 0), photometric="rgb", planarconfig="separate"),
+        3,
+        RGB16,
+    ),
+    "16-bit colour TIFF, LZW": ("tiff", lzw(RGB16), 3, RGB16),
     "five channels": ("tif", tiff(FIVE, photometric="minisblack"), 5, FIVE),
     "five channels, big-endian": (
         "tif",
@@ -249,6 +293,24 @@ def test_the_right_way_up(tmp_path: Path, channels: int) -> None:
     Image.fromarray(RGBA[..., :channels]).save(tmp_path / "a.png", exif=exif)
     (image,) = load_images(tmp_path, channels=channels).images
     assert np.array_equal(image.pixels, np.rot90(RGBA[..., :channels], -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "tiff", "planes"])
+def test_colour_of_16_bits_is_turned_like_that_of_8(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tags = {"extratags": [(0x0112, 3, 1, orientation, True)], "photometric": "rgb"}
+    planes = tiff(np.moveaxis(RGB16, -1, 0), planarconfig="separate", **tags)
+    told = exif.tobytes().removeprefix(b"Exif\0\0")
+    deep = {"png": deep_png(RGB16, told), "tiff": tiff(RGB16, **tags), "planes": planes}[kind]
+    (tmp_path / "16.png").write_bytes(deep)
+    Image.fromarray((RGB16 >> 8).astype(np.uint8)).save(tmp_path / "8.png", exif=exif)
+    found = by_name(load_images(tmp_path))
+    assert found["16.png"].pixels.dtype == np.uint16
+    assert np.array_equal(found["16.png"].pixels >> 8, found["8.png"].pixels)
 
 
 REFUSED: dict[str, tuple[str, bytes, int, str]] = {

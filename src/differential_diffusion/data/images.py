@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import InputError
 from .sources import SUFFIXES, Found, find_pictures, is_archive
 
 Labels = Literal["none", "folders", "source"]
 
+_PNG_BITS = 24  # its place in the file
+_TIFF_BITS, _TIFF_PLANES = 258, 284  # tags
 _NUMPY, _TIFF = b"\x93NUMPY", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -144,6 +148,8 @@ def decode(found: Found, channels: int = 3) -> NDArray[Any]:
         return _of_array(np.load(io.BytesIO(data), allow_pickle=False), channels)
     try:
         with Image.open(io.BytesIO(data)) as opened:
+            if (channels in (1, 3) or opened.format == "PNG") and _is_deep(opened, data):
+                return _of_array(_of_deep(opened, data), channels)
             if channels in (1, 3) and opened.mode != "F":
                 return _of_pillow(ImageOps.exif_transpose(opened), channels)
             if not data.startswith(_TIFF):
@@ -152,6 +158,37 @@ def decode(found: Found, channels: int = 3) -> NDArray[Any]:
         if not data.startswith(_TIFF):
             raise ValueError("it is no picture, or its beginning is damaged") from None
     return _of_array(_of_tiff(data, channels), channels)
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Whether a PNG or TIFF has colour of 16 bits, of which Pillow would keep 8."""
+    if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa", "LA"):
+        return False
+    if image.format == "PNG":
+        return data[_PNG_BITS] == 16
+    return isinstance(image, TiffImageFile) and 16 in image.tag_v2.get(_TIFF_BITS, ())
+
+
+def _of_deep(image: Image.Image, data: bytes) -> NDArray[Any]:
+    """Such colour, the right way up."""
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_TIFF_PLANES) == 2:
+        return _upright(_of_tiff(data, len(image.tag_v2[_TIFF_BITS])), image)
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None:
+        raise ValueError("colour of 16 bits that OpenCV cannot read")
+    colours = found[..., [2, 1, 0, 3][: found.shape[2]]]
+    # OpenCV has turned TIFF already.
+    return colours if isinstance(image, TiffImageFile) else _upright(colours, image)
+
+
+def _upright(array: NDArray[Any], image: Image.Image) -> NDArray[Any]:
+    """An array (H,W,C) of 16 bits turned as the EXIF of its file says."""
+    planes = []
+    for channel in np.moveaxis(array, -1, 0):
+        plane = Image.fromarray(np.ascontiguousarray(channel))
+        plane.getexif().update(image.getexif())
+        planes.append(np.asarray(ImageOps.exif_transpose(plane)))
+    return np.stack(planes, axis=-1)
 
 
 def _of_tiff(data: bytes, channels: int) -> NDArray[Any]:
@@ -188,14 +225,12 @@ def _of_array(array: NDArray[Any], channels: int) -> NDArray[Any]:
 
 
 def _of_pillow(image: Image.Image, channels: int) -> NDArray[Any]:
-    """RGB or grey of 8 bits; 16-bit grey is scaled, where Pillow would clip it to white."""
+    """RGB or grey of 8 bits, or 16-bit grey, which Pillow would clip to white in colour."""
     if image.mode.startswith("I"):
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError("integers beyond 16 bits")
-        if channels == 1:
-            return grey.astype(np.uint16)[..., None]
-        return np.repeat(np.rint(grey / 257).astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat(grey.astype(np.uint16)[..., None], channels, axis=2)
     if image.mode == "F":
         raise ValueError("floating-point values")
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
