@@ -430,5 +430,22 @@ def test_the_split_depends_on_names_alone() -> None:
     # Without some of the training pictures the same ones are held out.
     fewer = ImageCollection(sorted(held_out) + training[:5]).split(10)
     assert {i.name for i in fewer[1]} == {i.name for i in held_out}
+    # Hashes of names do not change with versions of this package.
+    assert [image.name for image in held_out[:3]] == ["33.png", "6.png", "40.png"]
     with pytest.raises(InputError, match=r"wants 50 of 50 usable pictures: lower data\.validation"):
         ImageCollection(images).split(50)
+
+
+def test_a_share_is_held_out_picture_by_picture() -> None:
+    blank = np.zeros((4, 4, 3), np.uint8)
+    images = [NamedImage(f"{k}.png", blank) for k in range(2000)]
+    training, held_out = ImageCollection(images[:1000]).split(0.1)
+    assert 70 < len(held_out) < 130
+    more = ImageCollection(images).split(0.1)
+    assert {i.name for i in held_out} == {i.name for i in more[1]} & {i.name for i in images[:1000]}
+    assert {i.name for i in training} <= {i.name for i in more[0]}
+    assert [i.name for i in held_out] == [i.name for i in more[1] if i in held_out]
+    with pytest.raises(InputError, match=r"holds out none of 3 usable pictures: raise data\.valid"):
+        ImageCollection(images[:3]).split(1e-6)
+    with pytest.raises(InputError, match=r"wants 3 of 3 usable pictures: lower data\.validation"):
+        ImageCollection(images[:3]).split(1 - 1e-9)

@@ -320,6 +320,14 @@ BAD: dict[str, tuple[Change, str]] = {
         put(data={"validation": 6}),
         r"wants 6 of 6 usable pictures: lower data\.validation or add pictures",
     ),
+    "half a picture held out": (
+        put(data={"validation": 1.5}),
+        "'data.validation' is 1.5: give a whole number of pictures, or a share below 1",
+    ),
+    "nothing held out": (
+        put(data={"validation": 0}),
+        "'data.validation' is 0: input should be greater than 0",
+    ),
     "single class": (data(classes(cat=5)), "has the single class 'cat': set data.labels to none"),
     "class of one": (
         data(classes(cat=9, dog=1)),

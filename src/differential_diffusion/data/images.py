@@ -50,21 +50,39 @@ class ImageCollection:
     images: list[NamedImage]
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def split(self, validation: int) -> tuple[list[NamedImage], list[NamedImage]]:
-        """Training and validation pictures: the `validation` smallest hashes of the names.
+    def split(self, validation: float) -> tuple[list[NamedImage], list[NamedImage]]:
+        """Training and validation pictures by the hashes of their names.
 
-        Membership depends on names alone, so it stays when the order or the seed changes.
+        Membership depends on names alone, so it stays when the order or the seed changes; that of a
+        share also when pictures are added or removed.
+
+        Args:
+            validation: how many, those with the smallest hashes; or, below 1, the share of all
+                hashes that is held out, which is about that share of the pictures.
 
         Raises:
-            InputError: if no training picture would be left.
+            InputError: if no training picture would be left, or a share holds out none.
         """
-        if validation >= len(self.images):
+        ranked = sorted(self.images, key=_rank)
+        share = 0 < validation < 1
+        limit = validation * 2.0**256
+        held_out = sum(_rank(i) < limit for i in ranked) if share else int(validation)
+        if held_out >= len(ranked):
             raise InputError(
-                f"the validation set wants {validation} of {len(self.images)} usable pictures: "
+                f"the validation set wants {held_out} of {len(ranked)} usable pictures: "
                 "lower data.validation or add pictures"
             )
-        ranked = sorted(self.images, key=lambda image: hashlib.sha256(image.name.encode()).digest())
-        return ranked[validation:], ranked[:validation]
+        if share and not held_out:
+            raise InputError(
+                f"the share {validation} holds out none of {len(ranked)} usable pictures: "
+                "raise data.validation or add pictures"
+            )
+        return ranked[held_out:], ranked[:held_out]
+
+
+def _rank(image: NamedImage) -> int:
+    """The hash of its name as a number of 256 bits."""
+    return int.from_bytes(hashlib.sha256(image.name.encode()).digest(), "big")
 
 
 def load_images(

@@ -55,16 +55,16 @@ class DataConfig(Section):
 
     `path` is a folder, a tar file, a folder of tar shards, a folder that `datasets` saved, or
     "hub:organisation/name"; relative to the working directory. `validation` pictures are held out
-    by the hash of their names. `cut` takes squares of `patch_size` pixels out of the pictures
-    ("crop"), or brings pictures to that size first ("fit"). `unlabelled` is the folder, or class,
-    of pictures whose class is not known. `vectors` is a CSV file with the name
-    of each picture and numbers; `pictures` a folder with a picture of the same name and size for
-    each, of `picture_channels` channels.
+    by the hash of their names, or that share of them if it is below 1. `cut` takes squares of
+    `patch_size` pixels out of the pictures ("crop"), or brings pictures to that size first ("fit").
+    `unlabelled` is the folder, or class, of pictures whose class is not known. `vectors` is a CSV
+    file with the name of each picture and numbers; `pictures` a folder with a picture of the same
+    name and size for each, of `picture_channels` channels. `workers` processes read ahead.
     """
 
     path: str
     split: str = "train"
-    validation: int = Field(16, ge=1)
+    validation: float = Field(16, gt=0)
     patch_size: int = Field(64, ge=4)
     cut: Cut = "crop"
     channels: int = Field(3, ge=1)
@@ -77,6 +77,15 @@ class DataConfig(Section):
     picture_channels: int = Field(3, ge=1)
     max_skipped: float = Field(0.1, ge=0, le=1)
     workers: int = Field(0, ge=0)
+
+    @field_validator("validation")
+    @classmethod
+    def _number_or_share(cls, value: float) -> float:
+        if value < 1:
+            return value
+        if value != int(value):
+            raise ValueError("give a whole number of pictures, or a share below 1")
+        return int(value)
 
 
 class NetworkConfig(Section):
