@@ -328,6 +328,22 @@ BAD: dict[str, tuple[Change, str]] = {
         put(data={"validation": 0}),
         "'data.validation' is 0: input should be greater than 0",
     ),
+    "symmetries beside augmentation": (
+        put(data={"symmetries": "none", "augmentation": 0.1}),
+        "data.symmetries changes nothing beside data.augmentation, which replaces it: leave it out",
+    ),
+    "unlabelled without labels": (
+        put(data={"unlabelled": "rest"}),
+        "data.unlabelled changes nothing without data.labels: leave it out",
+    ),
+    "channels of no pictures": (
+        put(data={"picture_channels": 1}),
+        "data.picture_channels changes nothing without data.pictures: leave it out",
+    ),
+    "coloured noise of grey": (
+        put(data={"channels": 1}, noise={"coloured": 0.2}),
+        "noise.coloured changes nothing where data.channels is not 3: leave it out",
+    ),
     "single class": (data(classes(cat=5)), "has the single class 'cat': set data.labels to none"),
     "class of one": (
         data(classes(cat=9, dog=1)),

@@ -187,6 +187,17 @@ def test_resuming_with_another_configuration_names_the_key(
         run(settings | change, tmp_path)
 
 
+def test_what_changed_nothing_may_be_left_out(settings: dict[str, Any], tmp_path: Path) -> None:
+    """It was accepted once, and is in checkpoints of that time."""
+    settings |= {"data": settings["data"] | {"augmentation": 0.1}}
+    run(settings | {"steps": 1}, tmp_path)
+    info = list_checkpoints(Path(settings["output"]))[-1] / INFO_FILE
+    stored = json.loads(info.read_text())
+    stored["config"]["data"] |= {"symmetries": "none", "unlabelled": "rest"}
+    info.write_text(json.dumps(stored))
+    run(settings | {"steps": 2}, tmp_path)
+
+
 def test_resuming_with_other_pictures_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     shutil.copytree(settings["data"]["path"], folder)

@@ -282,7 +282,29 @@ class TrainingConfig(RunConfig):
         for name, given in refused.items():
             if given and self.latent is not None:
                 raise ValueError(f"{name} is not for latents: leave it out")
+        self._check_ignored()
         return self
+
+    def _check_ignored(self) -> None:
+        """Refuse what was set and would change nothing."""
+        data, given = self.data, self.data.model_fields_set
+        ignored = {
+            "data.symmetries changes nothing beside data.augmentation, which replaces it": (
+                "symmetries" in given and data.augmentation > 0
+            ),
+            "data.unlabelled changes nothing without data.labels": (
+                data.unlabelled is not None and data.labels == "none"
+            ),
+            "data.picture_channels changes nothing without data.pictures": (
+                "picture_channels" in given and data.pictures is None
+            ),
+            "noise.coloured changes nothing where data.channels is not 3": (
+                bool(self.noise.coloured) and data.channels != 3
+            ),
+        }
+        for sentence, is_given in ignored.items():
+            if is_given:
+                raise ValueError(f"{sentence}: leave it out")
 
     def shape(
         self,
