@@ -1,7 +1,8 @@
 """Few labels: does a classifier gain from variants that a diffusion model draws?
 
 Of scikit-learn's 1,797 digits, 20 of each class have a label; 800 more have none, and the rest are
-the test. A diffusion model learns from both, the classes of the unlabelled ones withheld. A small
+the test. A diffusion model learns from both, the classes of the unlabelled ones withheld and the
+labelled ones repeated, so that there are as many. A small
 convolutional network learns from the labelled ones alone; from them and variants of them; from them
 and new samples of each class; and from as many copies of them, shifted by a pixel as one does
 without a model. All get as many steps.
@@ -53,12 +54,16 @@ def diffusion(x: Pixels, y: Any, labelled: Any, unlabelled: Any, options: Any, s
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "pictures"
-        for name, indices in (("labelled", labelled), ("unlabelled", unlabelled)):
-            for index in indices:
-                label = str(y[index]) if name == "labelled" else "unlabelled"
-                path = root / label / f"{index:04d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(x[index, ..., 0]).save(path)
+        files = [
+            (str(y[k]), k, copy)
+            for k in labelled
+            for copy in range(len(unlabelled) // len(labelled))
+        ]
+        files += [("unlabelled", k, 0) for k in unlabelled]
+        for label, index, copy in files:
+            path = root / label / f"{index:04d}-{copy}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(x[index, ..., 0]).save(path)
         config = TrainingConfig.model_validate(
             {
                 "output": str(Path(folder) / "run"),
@@ -75,6 +80,7 @@ def diffusion(x: Pixels, y: Any, labelled: Any, unlabelled: Any, options: Any, s
                     "channels": [48, 96], "blocks": [2, 2], "patch": 1, "attention": [1],
                     "embedding_channels": 48, "dropout": 0.1,
                 },
+                "objective": {"condition_dropout": 0.0},  # the unlabelled teach that
                 "noise": {"mean": -1.0, "sigma_max": 40.0, "coloured": 0},
                 "optimizer": {"warmup_steps": 50, "ema_halflife": 100, "decay": 0.6},
                 "validation": {"every": options.steps, "crop": 8},
@@ -138,7 +144,11 @@ def shifted(x: Pixels, y: Any, seed: int) -> tuple[Pixels, Any]:
     """Copies moved by up to a pixel, as many as the other kinds have."""
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(x), size=10 * PER_CLASS)
-    made = [np.roll(x[k], rng.integers(-1, 2, size=2), (0, 1)) for k in chosen]
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    made = [
+        padded[k, i : i + 8, j : j + 8]
+        for k, (i, j) in zip(chosen, rng.integers(0, 3, (len(chosen), 2)), strict=True)
+    ]
     return np.stack(made), y[chosen]
 
 

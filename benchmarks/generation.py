@@ -150,7 +150,7 @@ def by_guidance(
 def by_training(judge: Judge, options: argparse.Namespace) -> Iterator[tuple[float, int, Found]]:
     """What each checkpoint of the run gets: hours, training steps, and that."""
     for checkpoint in run_checkpoints(options.run):
-        model = load_model(checkpoint.folder, precision=options.precision)
+        model = load_model(checkpoint.folder, device=options.device, precision=options.precision)
         assert isinstance(model, DenoiserModel)
         found = judge.found(
             model, options, guidance_scale=options.scale, steps=options.steps, solver="heun"
@@ -171,7 +171,8 @@ def run(options: argparse.Namespace) -> None:
     """Measure, then write the report and its pictures."""
     torch.set_num_threads(options.threads)
     judge = Judge.of(options)
-    model = load_model(options.run / "final", precision=options.precision)
+    final = options.run / "final"
+    model = load_model(final, device=options.device, precision=options.precision)
     assert isinstance(model, DenoiserModel)
     distances = [f"Fréchet, {name}" for name in EXTRACTORS]
     header = ["agree", *distances]

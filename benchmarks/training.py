@@ -125,8 +125,8 @@ def plain_loop(options: argparse.Namespace, steps: int) -> float:
     unet, optimizer, loader, rates = accelerator.prepare(unet, optimizer, loader, rates)
     times = []
     for clean in loader:
-        noise = torch.randn(clean.shape)
-        t = torch.randint(0, 1000, (len(clean),))
+        noise = torch.randn_like(clean)
+        t = torch.randint(0, 1000, (len(clean),), device=clean.device)
         with accelerator.accumulate(unet):
             predicted = unet(scheduler.add_noise(clean, noise, t), t).sample
             loss = torch.nn.functional.mse_loss(predicted, noise)
@@ -172,6 +172,7 @@ def rate(times: list[float]) -> float:
 
 def flops(network: str) -> float:
     """Floating-point operations of a forward and backward pass for each picture, in 10⁹."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     from differential_diffusion.models.network import UNet2DConfig, build_network
@@ -179,7 +180,8 @@ def flops(network: str) -> float:
 
     shape = UNet2DConfig(DIFFUSERS, 3, 0, SIDE) if network == "diffusers" else UNetConfig(**OURS)
     net = build_network(shape, timesteps=True)
-    with FlopCounterMode(display=False) as counter:
+    # The counter knows attention in this form alone.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, 1, 1, 1)).sum().backward()
     return counter.get_total_flops() / 1e9
 

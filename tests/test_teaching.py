@@ -83,6 +83,31 @@ def test_the_loop_as_written_learns_two_kinds_of_pictures(predicts: str, tmp_pat
     torch.testing.assert_close(loaded.denoiser(x, sigma), own.detach())  # type: ignore[attr-defined]
 
 
+def test_copies_and_slices_remember_what_they_were_made_of() -> None:
+    model = DiffusionModel(channels=1, size=4, width=8)
+    torch.nn.init.normal_(model.network.head.weight)
+    noisy = forward_diffusion(bars(4, 0), torch.tensor([10, 200, 500, 900]))
+    expected = model.loss(noisy)
+    for same in (noisy.clone(), noisy.to("cpu"), noisy.detach(), noisy[:], noisy.double().float()):
+        torch.testing.assert_close(model.loss(same), expected)
+    each = [model.loss(noisy[k : k + 1], noisy.timesteps[k : k + 1]) for k in range(4)]
+    torch.testing.assert_close(torch.stack(each).mean(), expected)
+    chosen = noisy[torch.tensor([3, 1])]
+    assert chosen.timesteps.tolist() == [900, 200]
+    torch.testing.assert_close(model.loss(chosen), (each[3] + each[1]) / 2)
+    for computed in (noisy + 1, noisy.mean(), noisy[:, :, :2], noisy.flatten(1)):
+        assert type(computed) is torch.Tensor
+    assert type(model.double().loss(noisy.double())) is torch.Tensor
+
+
+def test_pictures_of_another_schedule_are_refused() -> None:
+    model = DiffusionModel(channels=1, size=4, width=8, schedule="cosine")
+    t = torch.tensor([500, 500])
+    with pytest.raises(InputError, match="another schedule than the model's: use its own"):
+        model.loss(forward_diffusion(bars(2, 0), t), t)
+    assert model.loss(model.forward_diffusion(bars(2, 0), t), t) > 0
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     model, x = DiffusionModel(channels=1, size=4, width=8), bars(2, 0)
     for t in (1000, -1, 0.5):

@@ -19,7 +19,7 @@ A thin face over `core`, `nn` and `training.objectives`; `training` does the sam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +38,43 @@ __all__ = ["DiffusionModel", "NoisyPictures", "forward_diffusion", "noise_schedu
 TIMESTEPS = 1000
 
 
+_KEEPS_PICTURES = {
+    Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.float, Tensor.double, Tensor.clone, Tensor.detach,
+}  # fmt: skip
+
+
 class NoisyPictures(Tensor):
-    """Noisy pictures that remember what they were made of: `.clean`, `.noise`, `.timesteps`."""
+    """Noisy pictures that remember what they were made of: `.clean`, `.noise`, `.timesteps`.
+
+    So do copies of them, on another device or of another type, and slices of the batch; what is
+    computed from them is an ordinary tensor.
+    """
 
     clean: Tensor
     noise: Tensor
     timesteps: Tensor
+    sigma: Tensor
+
+    def _remember(self, clean: Tensor, noise: Tensor, timesteps: Tensor, sigma: Tensor) -> None:
+        self.clean, self.noise, self.timesteps, self.sigma = clean, noise, timesteps, sigma
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See the class."""
+        made: Any = super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+        of = args[0] if args else None
+        if not isinstance(made, NoisyPictures) or made is of:
+            return made
+        if isinstance(of, NoisyPictures) and hasattr(of, "clean"):
+            if func in _KEEPS_PICTURES:
+                clean, noise = (func(x, *args[1:], **(kwargs or {})) for x in (of.clean, of.noise))
+                made._remember(clean, noise, of.timesteps.to(made.device), of.sigma.to(made))
+                return made
+            if func is Tensor.__getitem__ and isinstance(args[1], slice | Tensor):
+                k = args[1]
+                made._remember(of.clean[k], of.noise[k], of.timesteps[k], of.sigma[k])
+                return made
+        return made.as_subclass(Tensor)
 
 
 def noise_schedule(
@@ -92,7 +123,7 @@ def forward_diffusion(
     noise = torch.randn_like(x) if noise is None else noise
     sigma = noise_schedule(each, schedule=schedule, timesteps=timesteps).view(-1, 1, 1, 1)
     noisy = (x + sigma.to(x) * noise).as_subclass(NoisyPictures)
-    noisy.clean, noisy.noise, noisy.timesteps = x, noise, each
+    noisy._remember(x, noise, each, sigma.to(x))
     return noisy
 
 
@@ -157,18 +188,25 @@ class DiffusionModel(nn.Module):
             labels: the class of each picture, (B,).
 
         Raises:
-            InputError: noisy pictures with other timesteps than they were made with.
+            InputError: noisy pictures with other timesteps, or of another schedule, than they were
+                made with.
         """
         if not isinstance(x, NoisyPictures):
             x = self.forward_diffusion(x, self.timesteps_for(x) if t is None else t)
         elif t is not None and not bool((torch.as_tensor(t, device=x.device) == x.timesteps).all()):
             raise InputError("t is not what the noisy pictures were made with: give the same.")
         sigma = noise_schedule(x.timesteps, schedule=self.schedule, timesteps=self.timesteps)
+        sigma = sigma.view(-1, 1, 1, 1).to(x.clean)
+        if not torch.allclose(sigma, x.sigma.to(sigma), rtol=1e-3):
+            raise InputError(
+                "the noisy pictures were made with another schedule than the model's: use its own "
+                "forward_diffusion."
+            )
         told = Conditions(labels=labels)
         return self.objective.loss(
             lambda seen, level: self.network(seen, level, told),
             x.clean,
-            sigma.view(-1, 1, 1, 1).to(x.clean),
+            sigma,
             x.noise,
         ).mean()
 

@@ -13,8 +13,8 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from differential_diffusion.cli.errors import Commands, explain
-from differential_diffusion.errors import InputError, MissingExtraError
+from differential_diffusion.cli.errors import Commands
+from differential_diffusion.errors import InputError, MissingExtraError, explain
 
 
 def out_of_memory() -> None:

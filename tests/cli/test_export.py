@@ -101,6 +101,22 @@ def test_quality_is_that_of_the_exported_model(run: Command, folder: Path, train
     assert largest > 0
 
 
+def test_a_grey_model_is_checked_on_the_luma_of_colours(run: Command, folder: Path) -> None:
+    """As it was trained."""
+    from differential_diffusion.images import read
+
+    network = SigmaMapUNet(UNetConfig(in_channels=1, channels=(8,), blocks=(1,)))
+    torch.nn.init.normal_(network.head.weight, std=0.2)
+    save_checkpoint(folder / "grey", network, CheckpointConfig(network.config), torch.float32)
+    np.save(folder / "luma.npy", read("photo.png").luminance())
+    figures = []
+    for name in ("photo.png", "luma.npy"):
+        done = run("export", "grey", "-o", f"of-{name}", "--check", name, "--json")
+        assert done.exit_code == 0, done.output
+        figures.append([row["before"] for row in json.loads(done.stdout)["quality"]])
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+
+
 def test_the_table_is_shown(run: Command, trained: Path) -> None:
     done = run("export", str(trained), "-o", "out", "--prune", "0.25", "--structured")
     assert done.exit_code == 0, done.output

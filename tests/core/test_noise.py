@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import fourier_gaussian
 
 from differential_diffusion.core.noise import (
+    CameraNoise,
     PositionalNoise,
     SigmaFields,
     Window,
-    camera_noise,
     derive_seed,
     generator,
     random_mask,
@@ -136,9 +136,9 @@ def test_shaped_noise_equals_scipy(size: tuple[int, int]) -> None:
 
 def test_coloured_noise_has_unit_variance_and_soft_chroma() -> None:
     white = PositionalNoise(range(64), 3, 48, 48)(0)
-    made = camera_noise(white, generator(0))
+    made = CameraNoise.draw(len(white), generator(0)).shape(white)
     torch.testing.assert_close(made.square().mean((1, 2, 3)), torch.ones(64))
-    assert torch.equal(made, camera_noise(white, generator(0)))
+    assert torch.equal(made, CameraNoise.draw(len(white), generator(0)).shape(white))
     power = torch.fft.rfft2(made).abs().square()[..., 1:, 1:]
     luma = torch.fft.rfft2(made.mean(1)).abs().square()[..., 1:, 1:]
     high, low = power[..., 16:32, 16:].mean(), power[..., :8, :8].mean()

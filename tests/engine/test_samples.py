@@ -67,6 +67,23 @@ def test_guidance_moves_the_mean_beyond_the_class() -> None:
     assert made.mean() == pytest.approx(0.1 + 1.3 * (-0.6 - 0.1), abs=0.01)
 
 
+def test_what_a_model_was_told_stays() -> None:
+    """Also where it is told of guidance or numbers later."""
+    cows = model(numbers=1).given(label="cow", guidance_scale=1.3)
+    for told, scale in (
+        ({}, 1.3),
+        ({"vector": [0.5]}, 1.3),
+        ({"guidance_scale": 1.0}, 1.0),
+        ({"guidance_scale": 1.2, "vector": [0.5]}, 1.2),
+    ):
+        made = values(draw_samples(cows, 30, **told))
+        assert made.mean() == pytest.approx(0.1 + scale * (0.5 - 0.1), abs=0.01)
+    ants = values(draw_samples(cows, 30, labels=["ant"], guidance_scale=1.0))
+    assert ants.mean() == pytest.approx(-0.6, abs=0.01)
+    with pytest.raises(InputError, match="guidance_scale is 3 and the model 'oracle' is told noth"):
+        list(draw_samples(model(), 1, guidance_scale=3))
+
+
 def test_a_sample_depends_on_its_number_and_the_seed_alone() -> None:
     whole = list(draw_samples(model(), 7, labels=[0, 1], seed=3, batch_size=7))
     parts = list(draw_samples(model(), 7, labels=[0, 1], seed=3, batch_size=2))
@@ -96,6 +113,8 @@ def test_a_way_between_two_seeds_has_them_as_ends() -> None:
     way = values(interpolate(model(), 3, 7, 5, solver="ddim", batch_size=2))
     assert np.abs(way[[0, -1]] - np.concatenate(ends)).max() < 1.5 / 127.5
     centre = float(MEANS[-1])
+    some = interpolate(model(), 3, 7, 5, solver="ddim", skip=lambda i: i % 3 > 0)
+    assert [sample.index for sample in some] == [0, 3]
     middle = (ends[0] + ends[1] - 2 * centre) / 2**0.5 + centre
     assert np.abs(way[2] - middle).max() < 3 / 127.5
 
@@ -118,18 +137,43 @@ def test_a_grid_shows_every_picture_once() -> None:
         ({"steps": 0}, "steps is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"size": (0, 4)}, "size is 0x4"),
+        ({"strength": 1.5}, r"strength must lie in \[0, 1\]"),
+        ({"image": torch.zeros(1, 1, 4, 4), "size": (4, 5)}, "image is 4x4 and size is 4x5"),
         ({"image": torch.zeros(1, 3, 4, 4)}, "the sketch has 3 channels and the model 'oracle' 1"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(given: dict[str, Any], message: str) -> None:
+    """At once, before any is drawn."""
     with pytest.raises(InputError, match=message):
-        list(draw_samples(model(), 2, **given))
+        draw_samples(model(), 2, **given)
     with pytest.raises(InputError, match="was trained without conditions"):
-        list(draw_samples(model(conditioned=None, classes=()), 2, labels=[0]))
+        draw_samples(model(conditioned=None), 2, labels=[0])
     with pytest.raises(InputError, match="knows no classes"):
-        list(draw_samples(model(classes=()), 2, labels=[0]))
+        draw_samples(model(classes=()), 2, labels=[0])
     with pytest.raises(InputError, match="count is 1"):
-        list(interpolate(model(), 0, 1, 1))
+        interpolate(model(), 0, 1, 1)
+    with pytest.raises(InputError, match="there is no way from seed 3 to itself"):
+        interpolate(model(), 3, 3, 5)
+    with pytest.raises(InputError, match="columns is -1"):
+        sample_grid([np.zeros((2, 2, 1), np.uint8)], -1)
+
+
+def test_samples_that_are_no_numbers_are_told_of() -> None:
+    broken = model(denoiser=lambda x, sigma: x * torch.nan)
+    with pytest.raises(InputError, match="drew NaN or infinite values"):
+        list(draw_samples(broken, 2, steps=2))
+
+
+def test_a_picture_that_the_model_is_told_gives_the_size() -> None:
+    def shown(conditions: Conditions) -> Denoiser:
+        picture = conditions.picture
+        return lambda x, sigma: x if picture is None else torch.where(sigma > 0, picture, x)
+
+    told = torch.linspace(-1, 1, 30).view(1, 1, 5, 6)
+    made = values(draw_samples(model(conditioned=shown, picture_channels=1), 2, picture=told))
+    assert np.abs(made[..., 0] - told[0, 0].numpy()).max() < 1 / 127.5
+    with pytest.raises(InputError, match="picture is 5x6 and size is 16x12"):
+        draw_samples(model(conditioned=shown, picture_channels=1), 2, picture=told, size=(16, 12))
 
 
 def test_each_stands_for_all_classes_in_turn() -> None:

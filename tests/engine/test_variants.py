@@ -31,6 +31,8 @@ def test_what_may_change_becomes_of_the_class_and_the_rest_stays() -> None:
 def test_a_class_that_the_model_does_not_know_is_not_told() -> None:
     made = np.stack(list(vary(model(), picture(), 8, label="yak", strength=1.0, steps=30)))
     assert (made / 127.5 - 1).mean() == pytest.approx(float(MEANS[3]), abs=0.02)
+    with pytest.raises(InputError, match="guidance_scale is 2 and the model 'oracle' is told"):
+        list(vary(model(), picture(), 1, label="yak", guidance_scale=2.0))
 
 
 def test_the_object_that_is_found_is_protected() -> None:
@@ -40,6 +42,8 @@ def test_the_object_that_is_found_is_protected() -> None:
     assert strength.shape == (64, 64)
     assert strength[20:30, 40:50].mean() < 0.5 * strength[40:, :30].mean()
     assert strength.max() <= 0.6
+    with pytest.raises(InputError, match=r"strength must lie in \[0, 1\], not be 5"):
+        protecting_map(pixels, "saliency", 5, {})
 
 
 @pytest.mark.parametrize(
@@ -51,4 +55,4 @@ def test_the_object_that_is_found_is_protected() -> None:
 )
 def test_what_cannot_be_is_refused(strength: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        list(vary(model(), picture(), 1, strength=strength))
+        vary(model(), picture(), 1, strength=strength)  # at once, before any is drawn

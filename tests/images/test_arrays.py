@@ -148,6 +148,7 @@ def test_edited_tensors_of_bool_become_uint8() -> None:
 @given(arrays())
 def test_luminance_is_exact_for_grey_and_rec_601_for_colour(array: Array) -> None:
     got = read(array).luminance()
+    np.testing.assert_array_equal(read(array).tensor(1)[0, 0].numpy(), 2 * got - 1)
     channels = colours(array).astype(np.float64) / PEAK[array.dtype.name]
     expected = channels @ ([0.299, 0.587, 0.114] if channels.shape[2] == 3 else [1.0])
     assert got.dtype == np.float32

@@ -32,7 +32,7 @@ def child(task, rank, environment):
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        code = main([task["config"]])
+        code = main([task["configs"][rank]])
     except BaseException:
         import traceback
         traceback.print_exc()
@@ -85,8 +85,8 @@ class Server:
         answer: list[int] = json.loads(self.process.stdout.readline())
         return answer
 
-    def start(self, config: Path, count: int = 1) -> Run:
-        """A run of `count` processes."""
+    def start(self, config: Path, count: int = 1, *, second: Path | None = None) -> Run:
+        """A run of `count` processes, the second of which may have another configuration."""
         world = {
             "WORLD_SIZE": str(count),
             "LOCAL_WORLD_SIZE": str(count),
@@ -96,7 +96,7 @@ class Server:
         log = config.with_suffix(".log")
         log.write_text("")
         task = {
-            "config": str(config),
+            "configs": [str(config), str(second or config)],
             "count": count,
             "log": str(log),
             "environment": world if count > 1 else {},

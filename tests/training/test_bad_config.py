@@ -330,19 +330,19 @@ BAD: dict[str, tuple[Change, str]] = {
     ),
     "symmetries beside augmentation": (
         put(data={"symmetries": "none", "augmentation": 0.1}),
-        "data.symmetries changes nothing beside data.augmentation, which replaces it: leave it out",
+        "data.symmetries is without effect beside data.augmentation, which replaces it: leave",
     ),
     "unlabelled without labels": (
         put(data={"unlabelled": "rest"}),
-        "data.unlabelled changes nothing without data.labels: leave it out",
+        "data.unlabelled is without effect without data.labels: leave it out",
     ),
     "channels of no pictures": (
         put(data={"picture_channels": 1}),
-        "data.picture_channels changes nothing without data.pictures: leave it out",
+        "data.picture_channels is without effect without data.pictures: leave it out",
     ),
     "coloured noise of grey": (
         put(data={"channels": 1}, noise={"coloured": 0.2}),
-        "noise.coloured changes nothing where data.channels is not 3: leave it out",
+        "noise.coloured is without effect where data.channels is not 3: leave it out",
     ),
     "single class": (data(classes(cat=5)), "has the single class 'cat': set data.labels to none"),
     "class of one": (
@@ -379,6 +379,38 @@ BAD: dict[str, tuple[Change, str]] = {
         "data.pictures '.*' has one of another size for '3.png'",
     ),
     "split": (data(saved), "has no split 'trian': choose one of train"),
+    "a schedule of an objective without betas": (
+        put(objective={"schedule": "cosine"}),
+        "objective.schedule is without effect on the objective 'edm': leave it out",
+    ),
+    "a law of t of an objective without t": (
+        put(objective={"name": "v", "times": "logit-normal"}),
+        "objective.times is without effect on the objective 'v'",
+    ),
+    "betas that fall": (
+        put(objective={"name": "vp", "betas": [20, 0.1]}),
+        r"'objective.betas' is \[20, 0.1\]: the first of betas must be below the second",
+    ),
+    "the mean of a law that has none": (
+        put(objective={"name": "flow"}, noise={"mean": -1.0}),
+        "noise.mean is without effect on the objective 'flow', which has a law of its own",
+    ),
+    "fields without maps": (
+        put(objective={"maps": False}, noise={"holes": 0.4}),
+        "noise.holes is without effect without objective.maps",
+    ),
+    "a rate of muon for adamw": (
+        put(optimizer={"name": "adamw", "muon_learning_rate": 0.02}),
+        "optimizer.muon_learning_rate is without effect on adamw",
+    ),
+    "levels beyond those that are learnt": (
+        put(objective={"name": "ddpm", "maps": False}, noise={"sigma_max": 5000}),
+        "noise.sigma_max 5000 is beyond the largest level that 'ddpm' learns, 157.4: lower it",
+    ),
+    "a step to keep before the first": (
+        put(checkpoint={"every": 4, "keep_steps": [-5]}),
+        "'checkpoint.keep_steps.0' is -5: input should be greater than 0",
+    ),
     "weights that are not there": (init_from("none"), "none' does not exist: a checkpoint is"),
 }  # fmt: skip
 
@@ -566,6 +598,29 @@ def test_a_full_disk_at_the_very_end(settings: Settings, tmp_path: Path) -> None
         train(config)
     assert (config.output / "final" / "model.safetensors").read_bytes() == before
     assert drafts(config.output) == []
+
+
+def test_a_full_disk_under_a_codec(settings: Settings, tmp_path: Path) -> None:
+    """Diffusers writes it, whose errors are others."""
+    pytest.importorskip("diffusers")
+    kept = {key: settings[key] for key in ("output", "data", "precision")}
+    network = {"channels": [8, 8], "norm_groups": 4, "latent_channels": 2}
+    made = kept | {"kind": "codec", "steps": 2, "network": network}
+    config = load_config(write(made, tmp_path / "run.yaml"))
+    train(config)
+    with (
+        FullDisk(10_000),
+        pytest.raises(InputError, match=r"the model '.*final' cannot be written .*File too large"),
+    ):
+        train(config)
+
+
+@pytest.mark.parametrize("text", ["steps: 3\nseed: 1\nsteps: 4", "noise: {mean: 1}\nnoise: {}"])
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    key, line = text[:5], 1 + text.count("\n")
+    said = refused(tmp_path / "run.yaml")
+    assert f"at line {line}: the key '{key}' stands there for the second time: join them" in said
 
 
 def test_the_folders_of_runs_are_listed_by_step(tmp_path: Path) -> None:

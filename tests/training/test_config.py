@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from differential_diffusion.errors import InputError
 from differential_diffusion.models.checkpoint import CheckpointConfig
-from differential_diffusion.training import load_config
+from differential_diffusion.training import TrainingConfig, load_config
+from differential_diffusion.training.objectives import (
+    Betas,
+    FlowTimes,
+    Levels,
+    LinearSDE,
+    LogNormal,
+    LogUniform,
+)
 
 
 def test_reads_every_section(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -86,3 +95,45 @@ def test_a_latent_run_begins_where_the_codec_of_its_example_ends(repository: Pat
     assert latent.latent.codec == str(codec.output / "final")
     channels, cell = codec.network.latent_channels, codec.cell
     assert latent.shape(channels=channels, cell=cell).in_channels == channels
+
+
+@pytest.mark.parametrize(
+    ("objective", "noise", "levels"),
+    [
+        ({"name": "ddpm", "schedule": "cosine", "timesteps": 50}, {}, Betas("cosine", 50)),
+        ({"name": "x0", "timesteps": 20}, {}, Betas("cosine", 20)),
+        ({"name": "vp", "betas": [0.2, 5.0]}, {}, LinearSDE(0.2, 5.0)),
+        ({"name": "sub-vp", "betas": [0.2, 5.0]}, {}, LinearSDE(0.2, 5.0, sub=True)),
+        ({"name": "dsm", "levels": 10}, {"sigma_max": 9.0}, LogUniform(0.01, 9.0, 10)),
+        ({"name": "flow", "times": "logit-normal"}, {}, FlowTimes("logit-normal")),
+        (
+            {"name": "flow", "times": "logit-normal"},
+            {"mean": 0.5, "deviation": 0.7},
+            FlowTimes("logit-normal", 0.5, 0.7),
+        ),
+        ({"name": "edm"}, {}, LogNormal(-1.4, 1.2)),
+        ({"name": "edm"}, {"mean": -1.0}, LogNormal(-1.0, 1.2)),
+    ],
+)
+def test_the_schedule_is_chosen(
+    objective: dict[str, Any], noise: dict[str, Any], levels: Levels
+) -> None:
+    raw = {"output": "o", "data": {"path": "p"}, "steps": 1}
+    config = TrainingConfig.model_validate(raw | {"objective": objective, "noise": noise})
+    goal = config.goal()
+    assert goal.levels == levels
+    assert config.sigma_range[1] <= levels.reach
+    if isinstance(levels, Betas):
+        assert (goal.form.schedule, goal.form.timesteps) == (levels.schedule, levels.timesteps)
+    # A dump of the configuration is one.
+    again = TrainingConfig.model_validate(config.model_dump(mode="json"))
+    assert again == config
+
+
+@pytest.mark.parametrize(
+    "levels", [Betas(), Betas("cosine", 30), LinearSDE(), LinearSDE(0.1, 3, sub=True), LogUniform()]
+)
+def test_no_level_is_above_the_reach(levels: Levels) -> None:
+    drawn = levels.sample(20_000, torch.Generator().manual_seed(0))
+    assert float(drawn.max()) == pytest.approx(levels.reach, rel=0.01)
+    assert float(drawn.max()) <= levels.reach * (1 + 1e-6)

@@ -105,6 +105,22 @@ def test_processes_and_turns_change_nothing(
         assert_near(ends[0], other)
 
 
+@pytest.mark.parametrize("what", ["checkpoints", "pictures"])
+def test_processes_that_do_not_see_the_same_are_refused(
+    settings: dict[str, Any], told: dict[str, Any], tmp_path: Path, server: Server, what: str
+) -> None:
+    """As on machines that do not share the folder of the output or of the pictures."""
+    config = write(settings, tmp_path / "run.yaml")
+    if what == "checkpoints":
+        server.train(config)
+        other = settings | {"output": str(tmp_path / "other")}
+    else:
+        other = settings | {"data": settings["data"] | {"path": told["path"]}}
+    run = server.start(config, 2, second=write(other, tmp_path / "other.yaml"))
+    assert run.wait() == [2, 2]
+    assert run.log.read_text().count(f"the processes find different {what} (") == 2
+
+
 def test_dropout_is_that_of_the_part(
     settings: dict[str, Any], tmp_path: Path, server: Server
 ) -> None:

@@ -125,6 +125,21 @@ def test_a_signal_to_one_of_two_processes_stops_both(
     assert_same(end(tmp_path / "whole"), end(settings["output"]))
 
 
+def test_a_signal_to_the_group_spares_what_reads_the_data(
+    settings: dict[str, Any], tmp_path: Path, server: Server
+) -> None:
+    settings |= {"steps": 100_000, "checkpoint": {"every": 100_000}}
+    settings["data"] |= {"workers": 1}
+    settings["validation"] |= {"every": 100_000}
+    config = write(settings, tmp_path / "run.yaml")
+    run = server.start(config)
+    time.sleep(3)
+    run.signal(signal.SIGTERM)
+    assert run.wait() == [143], run.log.read_text()
+    step = newest(settings["output"])
+    assert f"stopped after step {step}; the same run goes on" in run.log.read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_heeded_after_the_step_at_hand(
     settings: dict[str, Any], tmp_path: Path, number: int

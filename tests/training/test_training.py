@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from differential_diffusion.errors import InputError
 from differential_diffusion.models import DenoiserModel, load_model
 from differential_diffusion.training import load_config, train
 from differential_diffusion.training.config import OptimizerConfig
+from differential_diffusion.training.feed import fetched_ahead
 from differential_diffusion.training.loop import Progress, ema_decay, learning_rate_factor
+from differential_diffusion.training.run import Run
 from differential_diffusion.training.state import INFO_FILE, STATE_FILE, list_checkpoints
 
 
@@ -73,6 +75,40 @@ def test_stopped_and_resumed_equals_uninterrupted(
         train(config, on_step=stop)
     train(config)
     assert_same(expected, load_file(list_checkpoints(config.output)[-1] / STATE_FILE))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_what_is_fetched_ahead_is_the_same(
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulation: int,
+) -> None:
+    """As on a GPU: in another thread, and thrown away by what interrupts a step."""
+    settings |= {"accumulation": accumulation, "noise": {"coloured": 0.5}}
+    expected = run(settings, tmp_path)
+    monkeypatch.setattr(Run, "fetches_ahead", True)
+    settings["output"] = str(tmp_path / "ahead")
+    config = load_config(write(settings, tmp_path / "ahead.yaml"))
+
+    def stop(progress: Any) -> None:
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, on_step=stop)
+    train(config)
+    assert_same(expected, load_file(list_checkpoints(config.output)[-1] / STATE_FILE))
+
+
+def test_what_fails_ahead_is_told() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise InputError("no more")
+
+    with pytest.raises(InputError, match="no more"):
+        list(fetched_ahead(items()))
+    assert list(fetched_ahead(iter([1, 2, 3]))) == [1, 2, 3]
 
 
 def test_leaves_a_loadable_model_metrics_and_pictures(
@@ -188,12 +224,13 @@ def test_resuming_with_another_configuration_names_the_key(
 
 
 def test_what_changed_nothing_may_be_left_out(settings: dict[str, Any], tmp_path: Path) -> None:
-    """It was accepted once, and is in checkpoints of that time."""
+    """It was accepted once, and is in checkpoints of that time; so are what defaults were."""
     settings |= {"data": settings["data"] | {"augmentation": 0.1}}
     run(settings | {"steps": 1}, tmp_path)
     info = list_checkpoints(Path(settings["output"]))[-1] / INFO_FILE
     stored = json.loads(info.read_text())
     stored["config"]["data"] |= {"symmetries": "none", "unlabelled": "rest"}
+    stored["config"]["noise"] |= {"mean": -1.4, "deviation": 1.2}
     info.write_text(json.dumps(stored))
     run(settings | {"steps": 2}, tmp_path)
 
@@ -362,7 +399,7 @@ def test_a_network_that_grew_starts_as_what_it_grew_from(
     torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
     network = {"channels": [24], "blocks": [1]}
     wider = grown | {"output": str(tmp_path / "wide"), "network": network}
-    with pytest.raises(InputError, match="only the numbers of blocks may grow"):
+    with pytest.raises(InputError, match="only blocks, attention, context and conditions may be"):
         run(wider, tmp_path)
 
 
@@ -377,3 +414,13 @@ def test_schedule() -> None:
     assert learning_rate_factor(87, 100, plateau) == pytest.approx(0.531, abs=0.01)
     assert ema_decay(10**6, 500) ** 500 == pytest.approx(0.5)
     assert ema_decay(99, 500) ** 10 == pytest.approx(0.5)
+
+
+def test_too_little_memory_is_one_sentence(settings: dict[str, Any], tmp_path: Path) -> None:
+    config = load_config(write(settings, tmp_path / "config.yaml"))
+
+    def exhaust(progress: Any) -> None:
+        torch.empty(1 << 60)
+
+    with pytest.raises(InputError, match="not enough memory: raise accumulation, set gradient_"):
+        train(config, on_step=exhaust)

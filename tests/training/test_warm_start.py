@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from differential_diffusion.models.checkpoint import (
     save_checkpoint,
 )
 from differential_diffusion.models.network import UNet2D, UNet2DConfig, build_network
-from differential_diffusion.nn import UNetConfig
+from differential_diffusion.nn import Conditions, UNetConfig
+from differential_diffusion.nn.conditions import AUGMENTATIONS
 from differential_diffusion.training import load_config, train
 from differential_diffusion.training.state import warm_start
 
@@ -118,6 +120,61 @@ def test_another_prediction_is_refused(pipeline: Path, form: Parametrization) ->
     learnt = "learnt to predict 'noise' in the scaling 'preserving' at 1000 linear timesteps"
     with pytest.raises(InputError, match=learnt):
         warm_start(fresh(), pipeline, form)
+
+
+@pytest.mark.parametrize(
+    ("before", "added"),
+    [
+        ({}, {"blocks": (2, 3), "attention": (1,), "context": True}),
+        ({}, {"dropout": 0.2, "classes": 3, "vector": 2, "augmented": True}),
+        ({"classes": 3}, {"augmented": True, "vector": 1}),
+        ({"attention": (1,)}, {"attention": (0, 1), "classes": 2}),
+        ({"dropout": 0.5, "augmented": True}, {"dropout": 0.0, "classes": 2}),
+    ],
+)
+def test_what_is_added_begins_without_effect(
+    tmp_path: Path, before: dict[str, Any], added: dict[str, Any]
+) -> None:
+    shape = UNetConfig(**{"channels": (4, 8), "blocks": (1, 1)} | before)
+    network = build_network(shape).eval()
+    rng = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=rng)
+    save_checkpoint(
+        tmp_path, network, CheckpointConfig(shape, classes=_names(shape)), torch.float32
+    )
+    wanted = replace(shape, **added)
+    grown = build_network(wanted).eval()
+    warm_start(grown, tmp_path, Parametrization())
+    x, c_noise = torch.randn(2, 3, 16, 16, generator=rng), torch.randn(2, 1, 16, 16, generator=rng)
+    told = {
+        "labels": torch.tensor([1, 0]) if wanted.classes else None,
+        "vector": torch.ones(2, wanted.vector) if wanted.vector else None,
+        "augmentation": torch.ones(2, AUGMENTATIONS) if wanted.augmented else None,
+    }
+    known = {
+        "labels": told["labels"] if shape.classes else None,
+        "augmentation": told["augmentation"] if shape.augmented else None,
+    }
+    expected = network(x, c_noise, Conditions(**known))
+    torch.testing.assert_close(grown(x, c_noise, Conditions(**told)), expected)
+    if wanted.classes and not shape.classes:  # and can be learnt
+        grown(x, c_noise, Conditions(**told)).square().mean().backward()
+        parts = [grown.given.label.weight, *(head.weight for head in grown.given.project)]
+        assert any(part.grad is not None and bool(part.grad.any()) for part in parts)
+
+
+def _names(shape: UNetConfig) -> tuple[str, ...]:
+    return tuple("abcdef"[: shape.classes])
+
+
+def test_parts_that_would_change_place_are_refused(tmp_path: Path) -> None:
+    shape = UNetConfig(channels=(4, 8), blocks=(1, 1), context=True)
+    save_checkpoint(tmp_path, build_network(shape), CheckpointConfig(shape), torch.float32)
+    with pytest.raises(InputError, match="has another shape than the network"):
+        warm_start(build_network(replace(shape, attention=(1,))), tmp_path)
+    with pytest.raises(InputError, match="has another shape than the network"):
+        warm_start(build_network(replace(shape, context=False)), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +11,18 @@ import typer
 
 from ..errors import InputError
 from ..keyvalue import key_value
-from .common import Quiet, Reporter
+from .begun import begin, computed_by
+from .common import Quiet, Reporter, refuse
 from .sample import write_picture
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..data.images import NamedImage
-    from ..models import DenoiserModel
+    from ..models import DenoiserModel, LatentModel
+
+RECORD = "variants.json"
 
 
 def augment(
@@ -40,7 +48,7 @@ def augment(
         typer.Option(
             metavar="SOURCE",
             help="Change the surroundings more than the object that this source of maps finds, "
-            "such as saliency or segment; `diffdiff map --list` shows them.",
+            "such as saliency or segmentation; `diffdiff map --list` shows them.",
         ),
     ] = None,
     param: Annotated[
@@ -64,71 +72,113 @@ def augment(
 ) -> None:
     """Make variants of labelled pictures, to train a classifier on where labels are few.
 
-    Variants go to OUTPUT/CLASS/NAME-1.png and so on; those that are there are left alone.
+    Variants go to OUTPUT/CLASS/NAME-1.png and so on. A folder that was begun with the same
+    settings is gone on with: variants that are there are left alone.
     """
     from ..data.images import load_images
-    from ..models import DenoiserModel, load_model
+    from ..models import DenoiserModel, LatentModel, load_model
 
     report = Reporter(json_lines=json, quiet=quiet)
-    if variants < 1:
-        raise InputError(f"--variants {variants} makes none: give at least 1.")
     folder = Path(output).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output '{output}' is a file: name a folder.")
-    if Path(pictures).exists() and folder.exists() and folder.samefile(pictures):
-        raise InputError(f"'{output}' holds the pictures themselves: name another folder.")
+    refuse(
+        (variants < 1, f"--variants {variants} makes none: give at least 1."),
+        (bool(param) and protect is None, "--param is of a source of maps: name it by --protect."),
+        (
+            folder.resolve().is_relative_to(Path(pictures).resolve()),
+            f"'{output}' lies with the pictures themselves: name another folder.",
+        ),
+    )
+    own = dict(key_value("--param", text) for text in param or [])
     loaded = load_model(model, device=device, precision=precision)
-    if not isinstance(loaded, DenoiserModel):
+    if not isinstance(loaded, DenoiserModel | LatentModel):
         raise InputError(f"'{model}' makes pictures from prompts: name a denoiser.")
     channels = loaded.channels if loaded.channels in (1, 3) else 3
     found = load_images(pictures, labels="folders", channels=channels)
+    unknown = sorted({str(image.label) for image in found.images} - {*loaded.classes})
+    if guidance != 1 and unknown:
+        raise InputError(
+            f"--guidance is towards a class, and the model '{model}' knows no '{unknown[0]}': "
+            "leave it out, or name a model of these classes."
+        )
     settings: dict[str, Any] = {
         "strength": strength,
         "guidance_scale": guidance,
         "steps": steps,
         "solver": solver,
     }
-    shield = (protect, dict(key_value("--param", text) for text in param or []))
+    places = _places(found.images)
+
+    def drawn(place: PurePosixPath) -> Iterator[NDArray[np.uint8]]:
+        return _variants(
+            loaded, places[place], variants, settings, protect, own, _seed(seed, place)
+        )
+
+    drawn(next(iter(places)))  # checks the settings, before there is a folder
+    decided = {"model": model, "pictures": str(Path(pictures)), "seed": seed, **settings}
+    shield = {"protect": protect, "param": param or []}
+    begin(folder, RECORD, decided | shield | computed_by(loaded, precision))
     made = 0
     with report.progress() as bar:
-        shown = bar.add_task("augmenting", total=len(found.images))
-        for number, image in enumerate(sorted(found.images)):
-            made += _vary(loaded, image, folder, variants, settings, shield, seed + number)
+        shown = bar.add_task("augmenting", total=len(places))
+        for place in places:
+            paths = [folder / f"{place}-{k + 1}.png" for k in range(variants)]
+            wanted = {path for path in paths if not path.is_file()}
+            for path, one in zip(paths, drawn(place) if wanted else (), strict=False):
+                if path in wanted:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_picture(one, path)
+            made += len(wanted)
             bar.advance(shown)
     if found.skipped:
         report.note(f"pictures left out: {len(found.skipped)}, the first is {min(found.skipped)}.")
     record = {"output": str(folder), "pictures": len(found.images), "written": made, **settings}
-    report.record(record, f"{made} variants of {len(found.images)} pictures -> {folder}")
+    plural = "s" if made != 1 else ""
+    report.record(record, f"{made} variant{plural} of {len(found.images)} pictures -> {folder}")
 
 
-def _vary(
-    model: DenoiserModel,
+def _places(images: list[NamedImage]) -> dict[PurePosixPath, NamedImage]:
+    """Pictures by class and name, as their variants are called before the number.
+
+    Raises:
+        InputError: two pictures have the same.
+    """
+    places: dict[PurePosixPath, NamedImage] = {}
+    for image in sorted(images, key=lambda image: image.name):
+        place = PurePosixPath(str(image.label), PurePosixPath(image.name).stem)
+        if place in places:
+            raise InputError(
+                f"'{place}-1.png' would be written twice, for '{places[place].name}' and "
+                f"'{image.name}': rename one of them."
+            )
+        places[place] = image
+    return places
+
+
+def _seed(seed: int, place: PurePosixPath) -> int:
+    """A seed for a picture, whichever others there are."""
+    from ..core.noise import derive_seed
+
+    name = hashlib.blake2b(str(place).encode(), digest_size=8).digest()
+    return derive_seed(seed, int.from_bytes(name, "little"))
+
+
+def _variants(
+    model: DenoiserModel | LatentModel,
     image: NamedImage,
-    folder: Path,
     count: int,
     settings: dict[str, Any],
-    shield: tuple[str | None, dict[str, Any]],
+    protect: str | None,
+    own: dict[str, Any],
     seed: int,
-) -> int:
-    """Write the variants of a picture that are not there yet; how many they are."""
+) -> Iterator[NDArray[np.uint8]]:
+    """Variants of a picture, drawn when they are asked for; the settings are checked at once."""
     import numpy as np
 
     from ..engine import protecting_map, vary
+    from ..images.convert import requantised
 
-    stem = PurePosixPath(image.name).stem
-    paths = [folder / str(image.label) / f"{stem}-{k + 1}.png" for k in range(count)]
-    if all(path.is_file() for path in paths):
-        return 0
-    pixels = image.pixels
-    if pixels.dtype != np.uint8:
-        pixels = np.rint(pixels / 257).astype(np.uint8)
-    source, own = shield
-    if source is not None:
-        settings = settings | {
-            "strength": protecting_map(pixels, source, settings["strength"], own)
-        }
-    made = vary(model, pixels, count, label=image.label, seed=seed, **settings)
-    for path, one in zip(paths, made, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(one, path)
-    return count
+    pixels = requantised(image.pixels, np.dtype(np.uint8))
+    if protect is not None:
+        much = protecting_map(pixels, protect, settings["strength"], own)
+        settings = settings | {"strength": much}
+    return vary(model, pixels, count, label=image.label, seed=seed, **settings)

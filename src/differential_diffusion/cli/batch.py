@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 import typer
 
-from ..errors import InputError
+from ..errors import BAD_INPUT, UNEXPECTED, InputError, explain
 from .common import Reporter
-from .errors import BAD_INPUT, UNEXPECTED, debugging, explain
+from .errors import debugging
 
 __all__ = ["expanded", "run_each"]
 

@@ -322,6 +322,20 @@ def number_or_file(option: str, text: str) -> float | str:
     return text
 
 
+def refuse(*idle: tuple[bool, str]) -> None:
+    """Refuse options that would do nothing.
+
+    Args:
+        idle: whether an option would, and what to say then.
+
+    Raises:
+        InputError: for the first.
+    """
+    for is_idle, sentence in idle:
+        if is_idle:
+            raise InputError(sentence)
+
+
 class Reporter:
     """Says what was done on stdout, and how it goes and what failed on stderr.
 

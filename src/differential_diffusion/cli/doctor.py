@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .errors import UNEXPECTED, explain
+from ..errors import UNEXPECTED, explain
 
 _NEEDED = (
     "torch", "numpy", "scipy", "pillow", "opencv-python-headless", "scikit-image", "tifffile",

@@ -261,9 +261,7 @@ def _pictures(names: list[str] | None, channels: int) -> tuple[list[Tensor], str
         raise InputError(f"--check reads colour and grey and the model has {channels} channels")
     from ..images import expand, read
 
-    read_in = [read(path).tensor() for path in expand(names)[:_PICTURES]]
-    if channels == 1:
-        read_in = [x.mean(1, keepdim=True) for x in read_in]
+    read_in = [read(path).tensor(channels) for path in expand(names)[:_PICTURES]]
     count = len(read_in)
     return read_in, f"{count} picture{'s' if count > 1 else ''}"
 

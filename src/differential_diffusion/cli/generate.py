@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from ..errors import BAD_INPUT, InputError
 from .batch import expanded, run_each
 from .common import Images, Invert, PromptedSettings, Reporter, number_or_file, with_settings
-from .errors import BAD_INPUT
 from .outputs import Target, Targets
 from .run import chosen_targets, film_for, with_model, written
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from ..errors import BAD_INPUT, InputError
 from ..keyvalue import key_value
 from .batch import expanded, run_each
 from .common import Quiet, Reporter
-from .errors import BAD_INPUT
 from .outputs import Targets, check_output, check_png, is_folder
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ..errors import InputError
+from ..errors import BAD_INPUT, InputError
 from ..keyvalue import key_value
 from .batch import expanded, run_each
 from .common import (
@@ -23,7 +23,6 @@ from .common import (
     number_or_file,
     with_settings,
 )
-from .errors import BAD_INPUT
 from .outputs import Target, Targets
 
 if TYPE_CHECKING:

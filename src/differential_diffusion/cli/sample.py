@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json as json_text
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .common import Quiet, Reporter
-from .outputs import check_output
+from .begun import begin, computed_by, file_digest
+from .common import Quiet, Reporter, number_or_file, refuse
+from .outputs import check_output, is_folder
 
 if TYPE_CHECKING:
     from ..engine.samples import Sample
     from ..models import DenoiserModel, LatentModel
 
 RECORD = "samples.json"
+_NAME = re.compile(r"[0-9]{6}\.(png|npy)")
 _HOW, _WHAT, _OUT, _MACHINE = "How to sample", "What to sample", "What comes out", "Machine"
 
 
@@ -45,6 +47,14 @@ def sample(
         str | None,
         typer.Option(help="Numbers that the model takes, with commas.", rich_help_panel=_WHAT),
     ] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="The picture to tell a model that was trained with data.pictures.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
     sketch: Annotated[
         str | None,
         typer.Option(
@@ -52,12 +62,12 @@ def sample(
         ),
     ] = None,
     strength: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="How much of the picture may change: a number or a grey picture.",
+            help="How much of that picture may change: a number or a grey picture [default: 0.7].",
             rich_help_panel=_WHAT,
         ),
-    ] = "0.7",
+    ] = None,
     between: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +80,7 @@ def sample(
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="In pixels [default: what it was trained on].",
+            help="In pixels [default: of the pictures given, else what it was trained on].",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -81,7 +91,9 @@ def sample(
         str,
         typer.Option(help="A solver by name; `diffdiff doctor` lists them.", rich_help_panel=_HOW),
     ] = "heun",
-    seed: Annotated[int, typer.Option(help="Of all samples.", rich_help_panel=_HOW)] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of all samples [default: 0].", rich_help_panel=_HOW)
+    ] = None,
     output: Annotated[
         str,
         typer.Option(
@@ -94,12 +106,18 @@ def sample(
     columns: Annotated[
         int | None,
         typer.Option(
+            min=1,
             help="Of the grid [default: about as many as rows, or one a class].",
             rich_help_panel=_OUT,
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace outputs that exist.", rich_help_panel=_OUT)
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace a grid that exists, or samples of other settings; never an input.",
+            rich_help_panel=_OUT,
+        ),
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="A JSON object on stdout.", rich_help_panel=_OUT)
@@ -127,43 +145,70 @@ def sample(
     report = Reporter(json_lines=json, quiet=quiet)
     target = Path(output).expanduser()
     grid = target.suffix.lower() == ".png"
+    sized = sketch is not None or picture is not None
+    refuse(
+        (
+            strength is not None and sketch is None,
+            "--strength says how much of --from may change: give that too.",
+        ),
+        (
+            size is not None and sized,
+            "samples have the size of --from and --picture: leave --size out.",
+        ),
+        (seed is not None and between is not None, "--between says the seeds: leave --seed out."),
+        (columns is not None and not grid, "--columns is for a grid: name a .png to write."),
+    )
+    if strength is None and sketch is not None:
+        strength = "0.7"
+    files = {"from": sketch, "picture": picture, "strength": strength}
+    inputs = [Path(file).expanduser() for file in files.values() if file]
     if grid:
-        check_output(target, [Path(sketch)] if sketch else [], force=force)
-    elif target.suffix:
+        check_output(target, inputs, force=force)
+    elif target.suffix and not is_folder(output):
         raise InputError(f"--output '{output}' is neither a .png nor a folder: name one of these.")
     loaded = load_model(model, device=device, precision=precision)
     if not isinstance(loaded, DenoiserModel | LatentModel):
         raise InputError(f"'{model}' makes pictures from prompts: use `diffdiff generate`.")
     asked = labels_asked(loaded, label)
-    labels = None if asked is None else [str(name) for name in asked]
-    settings: dict[str, Any] = {
+    labels = [loaded.classes[n] for n in loaded.label_numbers(asked)] if asked else None
+    kept: dict[str, Any] = {
         "guidance_scale": guidance,
         "steps": steps,
         "solver": solver,
-        "size": _size(size),
-        "vector": _numbers("--vector", vector) if vector else None,
+        "size": None if size is None else _size(size),
+        "vector": None if vector is None else _numbers("--vector", vector),
     }
-    named = {"model": model, "seed": seed, "labels": labels, "between": between, "from": sketch}
-    if sketch is not None:
-        settings |= _sketched(sketch, strength, loaded)
-        named["strength"] = strength
-    ends = _ends(between) if between else None
-    kept = {key: value for key, value in settings.items() if key not in ("image", "strength")}
-    folder = None if grid else _folder(target, named | kept, force)
+    shown = _shown(loaded, sketch, strength, picture)
+    named = {"model": model, "seed": seed or 0, "labels": labels, "between": between, **files}
+    drawn = _drawn(
+        loaded,
+        count,
+        labels,
+        seed or 0,
+        None if between is None else _ends(between),
+        batch_size,
+        None if grid else target,
+        kept | shown,
+    )
+    if not grid:
+        decided = named | kept | computed_by(loaded, precision) | _digests(files)
+        if between is not None:  # else samples do not depend on how many there are
+            decided["count"] = count
+        own = labels or []
+        replace = (lambda old: _made(target, old, own, inputs)) if force else None
+        begin(target, RECORD, decided, replace, "name another folder, or give --force.")
+    made = []
     with report.progress() as bar:
-        shown = bar.add_task("sampling", total=count)
-        drawn = _drawn(loaded, count, labels, seed, ends, batch_size, folder, settings)
-        made = []
+        task = bar.add_task("sampling", total=count)
         for one in drawn:
-            bar.advance(shown)
-            if folder is not None:
-                _write(one, folder)
-            else:
+            bar.advance(task)
+            if grid:
                 made.append(one)
+            else:
+                _write(one, target)
     if grid:
-        _write_grid(made, target, columns or (len(labels) if labels else None))
-    files = count if folder is None else len(made) or count
-    record = {"output": str(target), "count": files, **named, **kept}
+        _write_grid(made, target, columns or (len(labels) if labels and len(labels) > 1 else None))
+    record = {"output": str(target), "count": count, **named, **kept}
     what = "grid" if grid else "folder"
     report.record(record, f"{count} sample{'s' if count > 1 else ''} -> {what} {target}")
 
@@ -178,33 +223,58 @@ def _drawn(
     folder: Path | None,
     settings: dict[str, Any],
 ) -> Iterator[Sample]:
+    """The samples that are not in the folder yet."""
     from ..engine.samples import draw_samples, interpolate
 
-    if ends is not None:
-        if labels and len(labels) > 1:
-            raise InputError("--between goes with one --label: leave the others out.")
-        label = labels[0] if labels else None
-        return interpolate(model, *ends, count, label=label, batch_size=batch_size, **settings)
-
-    names = [model.classes[n] for n in model.label_numbers(labels)] if labels else [None]
+    suffix = _suffix(model.channels)
 
     def there(index: int) -> bool:
-        return folder is not None and _path(folder, index, names[index % len(names)]).is_file()
+        label = labels[index % len(labels)] if labels else None
+        return folder is not None and _path(folder, index, label, suffix).is_file()
 
-    return draw_samples(
-        model, count, labels=labels, seed=seed, batch_size=batch_size, skip=there, **settings
-    )
+    given: dict[str, Any] = {"batch_size": batch_size, "skip": there, **settings}
+    if ends is None:
+        return draw_samples(model, count, labels=labels, seed=seed, **given)
+    if labels and len(labels) > 1:
+        raise InputError("--between goes with one --label: leave the others out.")
+    return interpolate(model, *ends, count, label=labels[0] if labels else None, **given)
 
 
-def _path(folder: Path, index: int, label: str | None) -> Path:
+def _digests(files: dict[str, str | None]) -> dict[str, dict[str, str]]:
+    """What the contents of files are told by; numbers are no files."""
+    found = {name: Path(file).expanduser() for name, file in files.items() if file is not None}
+    return {"files": {name: file_digest(file) for name, file in found.items() if file.is_file()}}
+
+
+def _path(folder: Path, index: int, label: str | None, suffix: str) -> Path:
     safe = "" if label is None else label.replace("/", "_").replace("\\", "_")
-    return (folder / safe if safe not in ("", ".", "..") else folder) / f"{index:06d}.png"
+    return (folder / safe if safe not in ("", ".", "..") else folder) / f"{index:06d}{suffix}"
+
+
+def _made(folder: Path, known: dict[str, Any], labels: list[str], inputs: list[Path]) -> list[Path]:
+    """The samples in a folder and in those of its classes, of these and of a record.
+
+    Raises:
+        InputError: one of them is an input.
+    """
+    old = known.get("labels") or []
+    places = {_path(folder, 0, label, "").parent for label in (None, *labels, *old)}
+    found = [path for place in places if place.is_dir() for path in place.iterdir()]
+    made = sorted(path for path in found if _NAME.fullmatch(path.name) and path.is_file())
+    for path in made:
+        check_output(path, inputs, force=True)
+    return made
 
 
 def _write(one: Sample, folder: Path) -> None:
-    path = _path(folder, one.index, one.label)
+    path = _path(folder, one.index, one.label, _suffix(one.pixels.shape[2]))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_picture(one.pixels, path)
+
+
+def _suffix(channels: int) -> str:
+    """Of files of pictures: PNGs have 1 or 3 channels."""
+    return ".png" if channels in (1, 3) else ".npy"
 
 
 def write_picture(pixels: Any, path: Path) -> None:
@@ -215,13 +285,13 @@ def write_picture(pixels: Any, path: Path) -> None:
     from ..files import write_atomically
 
     file = io.BytesIO()
-    if pixels.shape[2] not in (1, 3):
+    suffix = _suffix(pixels.shape[2])
+    if suffix == ".npy":
         np.save(file, pixels)
-        path = path.with_suffix(".npy")
     else:
         squeezed = pixels[..., 0] if pixels.shape[2] == 1 else pixels
         Image.fromarray(np.ascontiguousarray(squeezed)).save(file, "PNG")
-    write_atomically(path, file.getvalue())
+    write_atomically(path.with_suffix(suffix), file.getvalue())
 
 
 def _write_grid(made: list[Sample], path: Path, columns: int | None) -> None:
@@ -234,56 +304,39 @@ def _write_grid(made: list[Sample], path: Path, columns: int | None) -> None:
     write_picture(sample_grid(pictures, columns), path)
 
 
-def _folder(folder: Path, settings: dict[str, Any], force: bool) -> Path:
-    """The folder, new or begun with the same settings."""
-    from ..files import write_atomically
-
-    record = folder / RECORD
-    text = json_text.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output '{folder}' is a file: name a folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
-        known = record.read_text("utf-8") if record.is_file() else None
-        if known != text:
-            what = "samples of other settings" if known is not None else "other files"
-            raise InputError(f"'{folder}' holds {what}: name another folder, or give --force.")
-    if force and record.is_file() and record.read_text("utf-8") != text:
-        for path in sorted(folder.glob("**/[0-9]*.png")):
-            path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(record, text.encode())
-    return folder
-
-
-def _sketched(sketch: str, strength: str, model: DenoiserModel | LatentModel) -> dict[str, Any]:
-    """The picture to begin with and how much of it may change."""
+def _shown(
+    model: DenoiserModel | LatentModel,
+    sketch: str | None,
+    strength: str | None,
+    picture: str | None,
+) -> dict[str, Any]:
+    """The picture to begin with, how much of it may change, and the picture to tell the model."""
     from ..images import read
-    from .common import number_or_file
 
-    picture = read(sketch)
-    image = picture.tensor()
-    if model.channels == 1:
-        image = image.mean(1, keepdim=True)
+    shown: dict[str, Any] = {}
+    if picture is not None:
+        shown["picture"] = read(picture).tensor(1 if model.picture_channels == 1 else 3)
+    if sketch is None or strength is None:
+        return shown
+    begun = read(sketch)
     much = number_or_file("--strength", strength)
     if isinstance(much, str):
         from ..maps import from_file
 
         chosen = from_file(much)
-        if (chosen.height, chosen.width) != (picture.height, picture.width):
+        if (chosen.height, chosen.width) != (begun.height, begun.width):
             raise InputError(
                 f"the map '{much}' is {chosen.width}x{chosen.height} pixels and '{sketch}' "
-                f"{picture.width}x{picture.height}: resize one of them."
+                f"{begun.width}x{begun.height}: resize one of them."
             )
-        return {"image": image, "strength": chosen.tensor()}
-    if not 0 <= much <= 1:
-        raise InputError(f"--strength {strength} is outside [0, 1]: give such as 0.6.")
-    return {"image": image, "strength": much}
+        shown["strength"] = chosen.tensor()
+    else:
+        shown["strength"] = much
+    return shown | {"image": begun.tensor(1 if model.channels == 1 else 3)}
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def _size(text: str) -> tuple[int, int]:
     """Height and width."""
-    if text is None:
-        return None
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise InputError(f"--size '{text}' is no size: give such as 64x48.")

@@ -130,7 +130,7 @@ class SigmaFields:
         mean, deviation: of ln σ, on [-1,1] data.
         spread: largest standard deviation of ln σ within a smooth field.
         sigma_min, sigma_max: the range of σ, other than 0.
-        law: (count, rng) -> levels (count,), of one level over a picture in place of the normal.
+        law: (count, rng) -> levels (count,), in place of the normal.
     """
 
     uniform: float = 0.5
@@ -161,21 +161,37 @@ class SigmaFields:
 
     def sample(self, batch: int, height: int, width: int, rng: torch.Generator) -> Tensor:
         """Draw σ-maps (batch,1,height,width), float32 on the generator's device."""
+        kinds = self.kinds(batch, rng)
+        return torch.stack([self.draw(kind, height, width, rng) for kind in kinds])
+
+    def kinds(self, batch: int, rng: torch.Generator) -> list[int]:
+        """The kind of each image of a batch, as `draw` takes it."""
         weights = torch.tensor([self.uniform, self.smooth, self.holes, self.paths])
         # Stratified: image b takes the kind at a jittered b-th quantile, so that every batch
         # holds nearly the stated proportions.
         jitter = torch.rand((), generator=rng, device=rng.device)
         quantile = (torch.arange(batch, device=rng.device) + jitter) / batch
         edges = (weights.cumsum(0) / weights.sum()).to(rng.device)
-        kinds = torch.bucketize(quantile, edges[:-1], right=True).tolist()
-        draw = (self._uniform, self._smooth, self._holes, self._paths)
-        fields = [draw[kind](height, width, rng) for kind in kinds]
-        return torch.stack(fields)[torch.randperm(batch, generator=rng, device=rng.device)]
+        kinds = torch.bucketize(quantile, edges[:-1], right=True)
+        shuffled: list[int] = kinds[
+            torch.randperm(batch, generator=rng, device=rng.device)
+        ].tolist()
+        return shuffled
+
+    def draw(self, kind: int, height: int, width: int, rng: torch.Generator) -> Tensor:
+        """Draw a σ-map (1,height,width) of a kind, counted in the order of the weights."""
+        drawn = (self._uniform, self._smooth, self._holes, self._paths)[kind]
+        return drawn(height, width, rng)
+
+    def _log_level(self, rng: torch.Generator) -> Tensor:
+        """Ln σ of one level."""
+        if self.law is not None:
+            return self.law(1, rng)[0].log()
+        return self.mean + self.deviation * torch.randn((), generator=rng, device=rng.device)
 
     def _level(self, rng: torch.Generator) -> Tensor:
-        """One level, ln σ ~ N(mean, deviation²), clamped to the range."""
-        z = torch.randn((), generator=rng, device=rng.device)
-        return (self.mean + self.deviation * z).exp().clamp(self.sigma_min, self.sigma_max)
+        """One level, clamped to the range."""
+        return self._log_level(rng).exp().clamp(self.sigma_min, self.sigma_max)
 
     def _ladder_level(self, rng: torch.Generator) -> Tensor:
         """One level uniform on the strength scale, with σ_max itself a tenth of the time."""
@@ -183,13 +199,12 @@ class SigmaFields:
         return strength_to_sigma(u, self.sigma_min, self.sigma_max)
 
     def _uniform(self, height: int, width: int, rng: torch.Generator) -> Tensor:
-        level = self._level(rng) if self.law is None else self.law(1, rng)
-        return level.clamp(self.sigma_min, self.sigma_max).expand(1, height, width)
+        return self._level(rng).expand(1, height, width)
 
     def _smooth(self, height: int, width: int, rng: torch.Generator) -> Tensor:
-        z = torch.randn((), generator=rng, device=rng.device)
+        level = self._log_level(rng)
         spread = self.spread * torch.rand((), generator=rng, device=rng.device)
-        log_sigma = self.mean + self.deviation * z + spread * _smooth_field(height, width, rng)
+        log_sigma = level + spread * _smooth_field(height, width, rng)
         return log_sigma.exp().clamp(self.sigma_min, self.sigma_max)
 
     def _holes(self, height: int, width: int, rng: torch.Generator) -> Tensor:
@@ -205,25 +220,40 @@ class SigmaFields:
         return torch.minimum(sigma, self._ladder_level(rng))
 
 
-def camera_noise(noise: Tensor, rng: torch.Generator) -> Tensor:
-    """White noise made into noise such as cameras leave, of the same mean variance.
+class CameraNoise(NamedTuple):
+    """How cameras shape the noise of each picture, see `shape_noise`.
 
     Demosaicing and smoothing in the camera take high frequencies from luma and more of them from
-    chroma, and white balance makes channels unequally noisy. For each picture: gains of the
-    channels are log-normal (0.4) and so is that of chroma (0.3); luma is blurred by a Gaussian of
-    up to 0.7 pixels, chroma by up to 1.2 more.
-
-    Args:
-        noise: (B,3,H,W) standard normal.
-        rng: of the gains and blurs, on the noise's device.
+    chroma, and white balance makes channels unequally noisy.
     """
-    batch, device = len(noise), noise.device
-    gain = torch.exp(0.4 * torch.randn(batch, 3, 1, 1, generator=rng, device=device))
-    chroma_gain = torch.exp(0.3 * torch.randn(batch, 1, 1, 1, generator=rng, device=device))
-    blur = torch.rand(2, batch, 1, 1, 1, generator=rng, device=device)
-    luma_blur = 0.7 * blur[0]
-    made = shape_noise(noise, gain, chroma_gain, luma_blur, luma_blur + 1.2 * blur[1])
-    return made / made.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+    gain: Tensor
+    chroma_gain: Tensor
+    luma_blur: Tensor
+    chroma_blur: Tensor
+
+    @classmethod
+    def draw(cls, batch: int, rng: torch.Generator) -> CameraNoise:
+        """Draw that of each picture.
+
+        Gains of the channels are log-normal (0.4) and so is that of chroma (0.3); luma is blurred
+        by a Gaussian of up to 0.7 pixels, chroma by up to 1.2 more.
+        """
+        device = rng.device
+        gain = torch.exp(0.4 * torch.randn(batch, 3, 1, 1, generator=rng, device=device))
+        chroma_gain = torch.exp(0.3 * torch.randn(batch, 1, 1, 1, generator=rng, device=device))
+        blur = torch.rand(2, batch, 1, 1, 1, generator=rng, device=device)
+        luma_blur = 0.7 * blur[0]
+        return cls(gain, chroma_gain, luma_blur, luma_blur + 1.2 * blur[1])
+
+    def of(self, pictures: slice | Tensor) -> CameraNoise:
+        """Of some of the pictures."""
+        return CameraNoise(*(each[pictures] for each in self))
+
+    def shape(self, noise: Tensor) -> Tensor:
+        """White noise (B,3,H,W) made into such noise, of the same mean variance."""
+        made = shape_noise(noise, *(each.to(noise.device) for each in self))
+        return made / made.square().mean((1, 2, 3), keepdim=True).sqrt()
 
 
 def shape_noise(

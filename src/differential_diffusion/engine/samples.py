@@ -58,10 +58,11 @@ class SampleSettings:
     """How samples are drawn.
 
     Attributes:
-        size: height and width in pixels; by default those that the model was trained on.
-        guidance_scale: see `DenoiserModel.given`.
+        size: height and width in pixels; by default those of the picture that the model is told,
+            else those that it was trained on.
+        guidance_scale: see `DenoiserModel.given`; by default the model's own.
         vector: numbers that the model takes, for all samples.
-        picture: the picture that the model is told, (1,K,H,W) in [-1,1].
+        picture: the picture that the model is told, (1,K,H,W) in [-1,1]; samples are of its size.
         steps: of the ladder.
         solver: a name in `SOLVERS`.
         image: a sketch (1,C,H,W) in [-1,1] to begin with.
@@ -69,7 +70,7 @@ class SampleSettings:
     """
 
     size: tuple[int, int] | None = None
-    guidance_scale: float = 1.0
+    guidance_scale: float | None = None
     vector: Sequence[float] | None = None
     picture: Tensor | None = None
     steps: int = 30
@@ -88,7 +89,7 @@ def draw_samples(
     skip: Callable[[int], bool] | None = None,
     **settings: Any,
 ) -> Iterator[Sample]:
-    """Samples of a model, as they are drawn.
+    """Samples of a model, as they are drawn; what is asked is checked at once.
 
     Sample i has a seed of its own, made of `seed` and i: it does not depend on how many are drawn
     or together with which (but for rounding).
@@ -105,19 +106,21 @@ def draw_samples(
 
     Raises:
         InputError: for a model that is no denoiser or that takes no such condition, an unknown
-            solver, or a size that does not fit.
+            solver, or a size that does not fit; while drawing, for samples that are not finite.
     """
-    asked = SampleSettings(**settings)
-    denoiser, labels = checked(model, asked, count, batch_size), labels_asked(model, labels)
-    wanted = [i for i in range(count) if skip is None or not skip(i)]
-    for start in range(0, len(wanted), batch_size):
-        indices = wanted[start : start + batch_size]
-        told = [labels[i % len(labels)] for i in indices] if labels else None
-        seeds = [derive_seed(_STREAM, seed, i) for i in indices]
-        drawn = sample_tensors(denoiser, seeds, told, asked)
-        names = _names(denoiser, told) if told else repeat(None)
-        for index, name, own, one in zip(indices, names, seeds, pixels_of(drawn), strict=False):
-            yield Sample(index, name, own, one)
+    asked, labels = SampleSettings(**settings), labels_asked(model, labels) or None
+    denoiser = checked(model, asked, count, batch_size, labels)
+
+    def drawn() -> Iterator[Sample]:
+        for indices in _batches(count, batch_size, skip):
+            told = [labels[i % len(labels)] for i in indices] if labels else None
+            seeds = [derive_seed(_STREAM, seed, i) for i in indices]
+            pictures = pixels_of(sample_tensors(denoiser, seeds, told, asked))
+            names = _names(denoiser, told) if told else repeat(None)
+            for index, name, own, one in zip(indices, names, seeds, pictures, strict=False):
+                yield Sample(index, name, own, one)
+
+    return drawn()
 
 
 def labels_asked(model: Model, labels: Sequence[Label] | None) -> Sequence[Label] | None:
@@ -162,15 +165,26 @@ def sample_tensors(
         steps=settings.steps,
         solver=settings.solver,
     )
-    conditions = labels, settings.vector, settings.picture
-    if any(condition is not None for condition in conditions) or settings.guidance_scale != 1:
-        model = model.given(
-            label=labels,
-            vector=settings.vector,
-            picture=settings.picture,
-            guidance_scale=settings.guidance_scale,
-        )
-    return model.run(plan, noise or PositionalNoise(plan.seeds, *blank.shape[1:]))
+    told = _told(model, labels, settings)
+    return told.run(plan, noise or PositionalNoise(plan.seeds, *blank.shape[1:]))
+
+
+def _told(model: Drawer, labels: Sequence[Label] | None, settings: SampleSettings) -> Drawer:
+    return model.given(
+        label=labels,
+        vector=settings.vector,
+        picture=settings.picture,
+        guidance_scale=settings.guidance_scale,
+    )
+
+
+def _batches(
+    count: int, batch_size: int, skip: Callable[[int], bool] | None
+) -> Iterator[list[int]]:
+    """The numbers of the samples that are not there already."""
+    wanted = [index for index in range(count) if skip is None or not skip(index)]
+    for start in range(0, len(wanted), batch_size):
+        yield wanted[start : start + batch_size]
 
 
 class _Between(PositionalNoise):
@@ -207,43 +221,56 @@ def interpolate(
     *,
     label: Label | None = None,
     batch_size: int = 64,
+    skip: Callable[[int], bool] | None = None,
     **settings: Any,
 ) -> Iterator[Sample]:
     """Samples on the way from the noise of one seed to that of another, ends included.
 
     Args:
         model: as in `draw_samples`.
-        first, second: the seeds, of samples 0 of `draw_samples` with them.
+        first, second: two seeds, of samples 0 of `draw_samples` with them.
         count: how many, at least 2.
         label: a class by name or number.
         batch_size: how many are drawn at once.
+        skip: whether sample i is there already.
         settings: see `SampleSettings`.
 
     Raises:
-        InputError: as `draw_samples`, and for fewer than two samples.
+        InputError: as `draw_samples`, and for fewer than two samples or a seed given twice.
     """
     asked = SampleSettings(**settings)
-    denoiser = checked(model, asked, count, batch_size)
+    denoiser = checked(model, asked, count, batch_size, None if label is None else [label])
     if count < 2:
         raise InputError(f"count is {count}: a way between two samples has at least 2.")
-    height, width = _size(denoiser, asked)
+    if first == second:
+        raise InputError(f"there is no way from seed {first} to itself: give two seeds.")
+    shape = denoiser.channels, *_size(denoiser, asked)
     ends = [derive_seed(_STREAM, seed, 0) for seed in (first, second)]
-    angles = [math.pi / 2 * i / (count - 1) for i in range(count)]
-    for start in range(0, count, batch_size):
-        part = angles[start : start + batch_size]
-        shape = denoiser.channels, height, width
-        noises = [PositionalNoise([end] * len(part), *shape) for end in ends]
-        labels = None if label is None else [label] * len(part)
-        way = _Between(noises[0], noises[1], part)
-        drawn = sample_tensors(denoiser, way.seeds, labels, asked, way)
-        name = None if labels is None else _names(denoiser, labels[:1])[0]
-        for index, one in enumerate(pixels_of(drawn), start):
-            yield Sample(index, name, ends[0], one)
+    name = None if label is None else _names(denoiser, [label])[0]
+
+    def drawn() -> Iterator[Sample]:
+        for indices in _batches(count, batch_size, skip):
+            angles = [math.pi / 2 * i / (count - 1) for i in indices]
+            noises = [PositionalNoise([end] * len(indices), *shape) for end in ends]
+            way = _Between(noises[0], noises[1], angles)
+            labels = None if label is None else [label] * len(indices)
+            pictures = pixels_of(sample_tensors(denoiser, way.seeds, labels, asked, way))
+            for index, one in zip(indices, pictures, strict=True):
+                yield Sample(index, name, ends[0], one)
+
+    return drawn()
 
 
 def sample_grid(pictures: Sequence[NDArray[np.uint8]], columns: int | None = None) -> NDArray[Any]:
-    """Pictures of one size (H,W,C) side by side in rows, with a pixel of white between."""
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    """Pictures of one size (H,W,C) side by side in rows, with a pixel of white between.
+
+    Raises:
+        InputError: fewer columns than one.
+    """
+    if columns is None:
+        columns = math.ceil(math.sqrt(len(pictures)))
+    if columns < 1:
+        raise InputError(f"columns is {columns}: give at least 1.")
     height, width, channels = pictures[0].shape
     rows = math.ceil(len(pictures) / columns)
     shape = rows * (height + 1) - 1, columns * (width + 1) - 1, channels
@@ -255,7 +282,13 @@ def sample_grid(pictures: Sequence[NDArray[np.uint8]], columns: int | None = Non
     return grid
 
 
-def checked(model: Model, settings: SampleSettings, count: int, batch: int) -> Drawer:
+def checked(
+    model: Model,
+    settings: SampleSettings,
+    count: int,
+    batch: int,
+    labels: Sequence[Label] | None = None,
+) -> Drawer:
     """The model, if it is one that can draw so.
 
     Raises:
@@ -273,23 +306,36 @@ def checked(model: Model, settings: SampleSettings, count: int, batch: int) -> D
         raise InputError(
             f"the solver '{settings.solver}' is not known: use one of {', '.join(SOLVERS)}."
         )
-    _size(model, settings)
-    return model
-
-
-def _size(model: Drawer, settings: SampleSettings) -> tuple[int, int]:
+    much = torch.as_tensor(settings.strength)
+    if not bool(((much >= 0) & (much <= 1)).all()):
+        raise InputError("strength must lie in [0, 1] everywhere: clip it.")
     image = settings.image
-    if image is None:
-        height, width = settings.size or model.size or (256, 256)
-        if min(height, width) < 1:
-            raise InputError(f"size is {height}x{width}: give at least a pixel a side.")
-        return height, width
-    if image.shape[1] != model.channels:
+    if image is not None and image.shape[1] != model.channels:
         raise InputError(
             f"the sketch has {image.shape[1]} channels and the model '{model.name}' "
             f"{model.channels}: convert it"
         )
-    return image.shape[-2], image.shape[-1]
+    _size(model, settings)
+    _told(model, labels, settings)
+    return model
+
+
+def _size(model: Drawer, settings: SampleSettings) -> tuple[int, int]:
+    """Height and width of the samples."""
+    shown = {"image": settings.image, "picture": settings.picture}
+    sizes = {name: (x.shape[-2], x.shape[-1]) for name, x in shown.items() if x is not None}
+    if settings.size is not None:
+        height, width = settings.size
+        sizes["size"] = height, width
+    if len(set(sizes.values())) > 1:
+        said = " and ".join(
+            f"{name} is {rows}x{columns}" for name, (rows, columns) in sizes.items()
+        )
+        raise InputError(f"{said}, height by width: make them equal.")
+    height, width = next(iter(sizes.values()), model.size or (256, 256))
+    if min(height, width) < 1:
+        raise InputError(f"size is {height}x{width}: give at least a pixel a side.")
+    return height, width
 
 
 def _names(model: Drawer, labels: Sequence[Label]) -> list[str]:
@@ -298,6 +344,15 @@ def _names(model: Drawer, labels: Sequence[Label]) -> list[str]:
 
 
 def pixels_of(drawn: Tensor) -> Iterator[NDArray[np.uint8]]:
-    """(n,C,H,W) in [-1,1] as pictures (H,W,C) of 8 bits."""
+    """(n,C,H,W) in [-1,1] as pictures (H,W,C) of 8 bits.
+
+    Raises:
+        InputError: NaN or infinity, as of a model whose training diverged.
+    """
+    if not bool(drawn.isfinite().all()):
+        raise InputError(
+            "the model drew NaN or infinite values: try precision fp32 or another solver, and see "
+            "whether its training diverged"
+        )
     whole = ((drawn.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
     return iter(whole.contiguous().numpy())

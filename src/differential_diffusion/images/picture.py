@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -90,12 +91,17 @@ class Picture(Raster):
         """Whether there is one colour channel."""
         return self.colour == "grey"
 
-    def tensor(self) -> Tensor:
+    def tensor(self, channels: int = 3) -> Tensor:
         """The colours as a new float32 tensor (1, 3, H, W) in [-1, 1], encoded values as they are.
 
         Grey is repeated over the channels; CMYK becomes (1 - C)(1 - K) and so on, whatever its ICC
         profile; alpha is left out.
+
+        Args:
+            channels: 3, or 1 for `luminance` as (1, 1, H, W), the grey that models are trained on.
         """
+        if channels == 1:
+            return torch.from_numpy(2 * self.luminance() - 1)[None, None]
         return to_tensor(self.pixels)
 
     def coefficients(self) -> Coefficients | None:

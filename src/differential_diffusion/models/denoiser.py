@@ -47,6 +47,8 @@ class DenoiserModel:
         classes: names of the classes that `given` takes.
         size: height and width of the pictures that it was trained on, in pixels.
         conditioned: the denoiser under conditions, of a model that takes any.
+        conditions, guidance_scale: what `given` told it.
+        network: what the denoiser computes with, where it is one.
         numbers, picture_channels: how many numbers, and channels of a picture, it can be told.
     """
 
@@ -64,8 +66,11 @@ class DenoiserModel:
     classes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     conditioned: Callable[[Conditions], Denoiser] | None = field(default=None, repr=False)
+    conditions: Conditions = field(default=Conditions(), repr=False, compare=False)
+    guidance_scale: float = 1.0
     numbers: int = 0
     picture_channels: int = 0
+    network: torch.nn.Module | None = field(default=None, repr=False, compare=False)
 
     def given(
         self,
@@ -73,20 +78,26 @@ class DenoiserModel:
         label: int | str | Sequence[int | str] | None = None,
         vector: Sequence[float] | Tensor | None = None,
         picture: Tensor | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
     ) -> DenoiserModel:
-        """The same model, told what its pictures show.
+        """The same model, told what its pictures show; what it was told before stays.
 
         Args:
             label: a class by name or number, for all samples or one for each.
             vector: the numbers that it was trained to be told, (V,), or (n,V) for n samples.
             picture: the picture that it was trained to be told, (1 or n,K,H,W) in [-1,1].
             guidance_scale: 1 follows what was learnt; above, samples show the condition more and
-                differ less (classifier-free guidance, at twice the evaluations).
+                differ less (classifier-free guidance, at twice the evaluations). By default as
+                before, at first 1.
 
         Raises:
-            InputError: for a condition that the model does not take or know.
+            InputError: for a condition that the model does not take or know, or guidance without
+                any.
         """
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        unchanged = label is None and vector is None and picture is None
+        if unchanged and scale == self.guidance_scale:
+            return self
         if self.conditioned is None:
             raise InputError(
                 f"the model '{self.name}' was trained without conditions: leave label, vector, "
@@ -107,15 +118,24 @@ class DenoiserModel:
                     f"{name} has {found} entries and the model '{self.name}' takes {most}: give "
                     "as many"
                 )
-        given = Conditions(
-            None if label is None else torch.tensor(self.label_numbers(label)).to(self.device),
-            None if vector is None else _batched(vector, 2).to(self.device),
-            None if picture is None else _batched(picture, 4).to(self.device),
+        given = {
+            "labels": None if label is None else torch.tensor(self.label_numbers(label)),
+            "vector": None if vector is None else _batched(vector, 2),
+            "picture": None if picture is None else _batched(picture, 4),
+        }
+        conditions = self.conditions._replace(
+            **{name: value.to(self.device) for name, value in given.items() if value is not None}
         )
-        told = self.conditioned(given)
-        if guidance_scale != 1:
-            told = classifier_free(told, self.conditioned(Conditions()), guidance_scale)
-        return self.with_denoiser(told, halo=self.halo if picture is None else None)
+        told = self.conditioned(conditions)
+        if scale != 1:
+            if all(condition is None for condition in conditions):
+                raise InputError(
+                    f"guidance_scale is {scale:g} and the model '{self.name}' is told nothing: "
+                    "give a label, vector or picture too, or leave it out"
+                )
+            told = classifier_free(told, self.conditioned(Conditions()), scale)
+        halo = self.halo if picture is None else None
+        return replace(self, denoiser=told, halo=halo, conditions=conditions, guidance_scale=scale)
 
     def label_numbers(self, label: int | str | Sequence[int | str]) -> list[int]:
         """Numbers of one class or several.
@@ -323,6 +343,7 @@ def as_model(
         conditioned=conditioned if shape.classes or numbers or told else None,
         numbers=numbers,
         picture_channels=told,
+        network=network,
     )
 
 

@@ -118,6 +118,11 @@ class LatentModel:
         return self.inner.classes
 
     @property
+    def picture_channels(self) -> int:
+        """Channels of the picture that it can be told."""
+        return self.inner.picture_channels
+
+    @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.inner.device
@@ -133,12 +138,12 @@ class LatentModel:
         label: int | str | Sequence[int | str] | None = None,
         vector: Sequence[float] | Tensor | None = None,
         picture: Tensor | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
     ) -> LatentModel:
         """The same model, told what its pictures show, see `DenoiserModel.given`.
 
         Raises:
-            InputError: for a condition that the model does not take or know.
+            InputError: see there.
         """
         told = self.inner.given(
             label=label, vector=vector, picture=picture, guidance_scale=guidance_scale

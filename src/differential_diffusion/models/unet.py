@@ -152,6 +152,7 @@ def from_unet(unet: Any, scheduler: Any, *, name: str, bf16: bool = False) -> UN
             "sample_size": config.sample_size,
         },
         levels=convention.levels,
+        network=unet,
     )
 
 

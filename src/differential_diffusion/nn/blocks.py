@@ -47,12 +47,13 @@ class SelfAttention(nn.Module):
 
     Args:
         channels: of the features.
-        head_channels: of each head; `channels` is a multiple of it.
+        head_channels: of each head, at most: the largest divisor of `channels` that is no more.
     """
 
     def __init__(self, channels: int, head_channels: int = 32) -> None:
         super().__init__()
-        self.head_channels = min(head_channels, channels)
+        sizes = range(min(head_channels, channels), 0, -1)
+        self.head_channels = next(size for size in sizes if channels % size == 0)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.project = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.project.weight)

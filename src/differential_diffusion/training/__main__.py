@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 
-from ..errors import InputError, MissingExtraError
+from ..errors import UNEXPECTED, explain
 from .config_file import load_config, overrides
 from .loop import Progress, TrainingStopped, train
 
-_BAD_INPUT, _INTERRUPTED = 2, 130
+_INTERRUPTED = 130
 _LOG_SECONDS = 60.0
 
 
@@ -41,9 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted: the same command goes on from the last checkpoint.")
         return _INTERRUPTED
-    except (InputError, MissingExtraError, FloatingPointError) as error:
-        _say("error: " + " ".join(str(error).split()))
-        return _BAD_INPUT
+    except Exception as error:
+        sentence, code = explain(error)
+        if code == UNEXPECTED:
+            traceback.print_exc()
+        _say(f"error: {sentence}")
+        return code
     _say(f"the model is in {final}.")
     return 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from ..core.metrics import psnr
 from ..core.noise import derive_seed, generator
 from ..errors import InputError
 from ..models.autoencoder import AutoencoderNetwork, build_autoencoder, load_autoencoder
+from ..nn import channels_last
 from .codec_config import CodecConfig, CodecLossConfig
 from .feed import Pictures
 from .run import Note, Run
@@ -53,7 +54,14 @@ def divergence(mean: Tensor, logvar: Tensor) -> Tensor:
     return total
 
 
-class CodecRun(Run[CodecConfig]):
+class _Batch(NamedTuple):
+    """What a part of a step is computed from."""
+
+    x: Tensor
+    noise: Tensor
+
+
+class CodecRun(Run[CodecConfig, _Batch]):
     """State of the training of one codec."""
 
     def __init__(self, config: CodecConfig, resume: bool, stopping: list[int], note: Note) -> None:
@@ -62,7 +70,7 @@ class CodecRun(Run[CodecConfig]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed))
             shape = config.network.build(config.data.channels, config.data.patch_size)
-            network = AutoencoderNetwork(build_autoencoder(**shape))
+            network = channels_last(AutoencoderNetwork(build_autoencoder(**shape)))
         if config.init_from is not None and not self.existing:
             self._warm_start(network, config.init_from)
         self.begin(network)
@@ -82,19 +90,24 @@ class CodecRun(Run[CodecConfig]):
                 f"init_from '{source}' has another shape than network ({reason}): make them alike"
             ) from None
 
-    def loss(self, batch: dict[str, Tensor], part: int) -> Tensor:
-        """See `Run.loss`."""
-        x = batch["x0"].to(self.device, self.dtype)
+    def prepare(self, batch: dict[str, Tensor], step: int, part: slice) -> _Batch:
+        """See `Run.prepare`."""
+        x = batch["x0"].to(self.device, self.dtype, memory_format=torch.channels_last)
         # Each picture's own, so that a part of the batch is drawn as in the whole.
         noise = [
             torch.randn(
                 self._latent_shape(x),
-                generator=generator(_STREAM_LATENTS, self.config.seed, self.step, index),
+                generator=generator(_STREAM_LATENTS, self.config.seed, step, index),
             )
-            for index in range(part * self.part, (part + 1) * self.part)
+            for index in range(part.start, part.stop)
         ]
+        return _Batch(x, torch.stack(noise).to(x))
+
+    def loss(self, batch: _Batch, part: int) -> Tensor:
+        """See `Run.loss`."""
+        x, noise = batch
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            made, mean, logvar = self.forward(x, torch.stack(noise).to(x))
+            made, mean, logvar = self.forward(x, noise)
         made, mean, logvar = (out.to(self.dtype) for out in (made, mean, logvar))
         return codec_loss(made, x, mean, logvar, self.config.loss).mean()
 

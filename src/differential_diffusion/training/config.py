@@ -15,12 +15,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
+    PositiveInt,
     field_validator,
     model_validator,
 )
 from typing_extensions import Self
 
 from ..core.noise import SigmaFields
+from ..core.parametrization import Schedule
 from ..data.crops import Cut, Symmetries
 from ..data.images import Labels
 from ..errors import InputError
@@ -31,7 +33,9 @@ from .objectives import (
     RANGES,
     WEIGHTS,
     Betas,
+    FlowTimes,
     Levels,
+    LinearSDE,
     LogNormal,
     LogUniform,
     Loss,
@@ -119,6 +123,11 @@ class ObjectiveConfig(Section):
     EDM). `loss` is a function of yours, "package.module:function", given a `Regression` and giving
     a loss for each picture. `condition_dropout` is how often class, numbers and picture are
     withheld, so that samples can be guided.
+
+    What is left out of the rest is as in the objective's paper: `schedule` and the number of
+    `timesteps` are those of a table of betas ("ddpm", "x0", "v"); `betas` β_min and β_max of an SDE
+    ("vp", "sub-vp"); `levels` the number of levels of "dsm"; `times` the law of t in "flow",
+    whose logit then has `noise.mean` and `noise.deviation`, or 0 and 1.
     """
 
     name: Literal["ddpm", "x0", "v", "dsm", "ve", "vp", "sub-vp", "edm", "flow"] = "edm"
@@ -126,6 +135,11 @@ class ObjectiveConfig(Section):
     weight: str | None = None
     loss: str | None = None
     condition_dropout: float = Field(0.1, ge=0, le=1)
+    schedule: Schedule | None = None
+    timesteps: int | None = Field(None, ge=2, le=100_000)
+    betas: tuple[PositiveFloat, PositiveFloat] | None = None
+    levels: int | None = Field(None, ge=2)
+    times: Literal["uniform", "logit-normal"] | None = None
 
     @field_validator("weight")
     @classmethod
@@ -134,14 +148,22 @@ class ObjectiveConfig(Section):
             raise ValueError(f"the weight must be one of {', '.join(WEIGHTS)}")
         return value
 
+    @field_validator("betas")
+    @classmethod
+    def _rising_betas(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("the first of betas must be below the second")
+        return value
+
 
 class NoiseConfig(Section):
     """The law of levels and σ fields, see `core.noise.SigmaFields`.
 
-    `mean` and `deviation` are those of ln σ in EDM; other objectives have laws of their own.
+    `mean` and `deviation` are those of ln σ in EDM, by default -1.4 and 1.2; other objectives have
+    laws of their own.
     `sigma_min` and `sigma_max` are by default those of the objective (0.002 and 20 for EDM).
     `coloured` is the probability that a picture of noise below σ = 1 carries noise such as
-    cameras leave, see `core.noise.camera_noise`, in place of white noise; by default 0.25 for EDM
+    cameras leave, see `core.noise.CameraNoise`, in place of white noise; by default 0.25 for EDM
     with maps of pixels, which restores photographs, else 0.
     """
 
@@ -149,8 +171,8 @@ class NoiseConfig(Section):
     smooth: float = Field(0.2, ge=0)
     holes: float = Field(0.2, ge=0)
     paths: float = Field(0.1, ge=0)
-    mean: float = -1.4
-    deviation: float = Field(1.2, ge=0)
+    mean: float | None = None
+    deviation: float | None = Field(None, ge=0)
     spread: float = Field(1.2, ge=0)
     sigma_min: float | None = Field(None, gt=0)
     sigma_max: float | None = Field(None, gt=0)
@@ -206,7 +228,7 @@ class CheckpointConfig(Section):
 
     every: int = Field(500, ge=1)
     keep: int = Field(2, ge=1)
-    keep_steps: tuple[int, ...] = ()
+    keep_steps: tuple[PositiveInt, ...] = ()
 
 
 class TrackingConfig(Section):
@@ -282,29 +304,55 @@ class TrainingConfig(RunConfig):
         for name, given in refused.items():
             if given and self.latent is not None:
                 raise ValueError(f"{name} is not for latents: leave it out")
-        self._check_ignored()
+        for name, why in self._without_effect().items():
+            section, key = name.split(".")
+            chosen = getattr(self, section)
+            if getattr(chosen, key) != type(chosen).model_fields[key].default:
+                raise ValueError(f"{name} is without effect {why}: leave it out")
+        self._check_range()
         return self
 
-    def _check_ignored(self) -> None:
-        """Refuse what was set and would change nothing."""
-        data, given = self.data, self.data.model_fields_set
-        ignored = {
-            "data.symmetries changes nothing beside data.augmentation, which replaces it": (
-                "symmetries" in given and data.augmentation > 0
-            ),
-            "data.unlabelled changes nothing without data.labels": (
-                data.unlabelled is not None and data.labels == "none"
-            ),
-            "data.picture_channels changes nothing without data.pictures": (
-                "picture_channels" in given and data.pictures is None
-            ),
-            "noise.coloured changes nothing where data.channels is not 3": (
-                bool(self.noise.coloured) and data.channels != 3
-            ),
+    def _without_effect(self) -> dict[str, str]:
+        """Settings that nothing heeds, and why."""
+        name, levels = self.objective.name, OBJECTIVES[self.objective.name].levels
+        normal = name == "edm" or self.objective.times == "logit-normal"
+        of_objective = {
+            "schedule": Betas, "timesteps": Betas, "betas": LinearSDE, "times": FlowTimes,
+        }  # fmt: skip
+        unused = {
+            f"objective.{key}": f"on the objective '{name}'"
+            for key, kind in of_objective.items()
+            if not isinstance(levels, kind)
         }
-        for sentence, is_given in ignored.items():
-            if is_given:
-                raise ValueError(f"{sentence}: leave it out")
+        if not (isinstance(levels, LogUniform) and levels.levels):
+            unused["objective.levels"] = f"on the objective '{name}'"
+        if not normal:
+            law = f"on the objective '{name}', which has a law of its own"
+            unused |= {"noise.mean": law, "noise.deviation": law}
+        if not self.objective.maps:
+            fields = ("uniform", "smooth", "holes", "paths", "spread")
+            unused |= {f"noise.{key}": "without objective.maps" for key in fields}
+        if self.optimizer.name == "adamw":
+            muon = ("muon_learning_rate", "muon_weight_decay")
+            unused |= {f"optimizer.{key}": "on adamw" for key in muon}
+        if self.data.augmentation > 0:
+            unused["data.symmetries"] = "beside data.augmentation, which replaces it"
+        if self.data.labels == "none":
+            unused["data.unlabelled"] = "without data.labels"
+        if self.data.pictures is None:
+            unused["data.picture_channels"] = "without data.pictures"
+        if self.data.channels != 3 and self.noise.coloured != 0:
+            unused["noise.coloured"] = "where data.channels is not 3"
+        return unused
+
+    def _check_range(self) -> None:
+        """That a model of one level a picture is sampled from levels that it learns."""
+        reach, (_, high) = self.goal().levels.reach, self.sigma_range
+        if not self.objective.maps and high > 1.001 * reach:
+            raise ValueError(
+                f"noise.sigma_max {high:g} is beyond the largest level that "
+                f"'{self.objective.name}' learns, {reach:.4g}: lower it"
+            )
 
     def shape(
         self,
@@ -373,7 +421,42 @@ class TrainingConfig(RunConfig):
     def sigma_range(self) -> tuple[float, float]:
         """The least and the largest level of the model."""
         low, high = RANGES[self.objective.name]
+        levels = self._levels()
+        if not isinstance(levels, LogUniform):
+            high = min(high, levels.reach)
         return self.noise.sigma_min or low, self.noise.sigma_max or high
+
+    def _levels(self) -> Levels:
+        """The law of levels, with what the configuration sets of it."""
+        levels, own = OBJECTIVES[self.objective.name].levels, self.objective
+        given: dict[str, Any] = {}
+        match levels:
+            case Betas():
+                given = {"schedule": own.schedule, "timesteps": own.timesteps}
+            case LinearSDE() if own.betas is not None:
+                given = {"beta_min": own.betas[0], "beta_max": own.betas[1]}
+            case LogUniform():
+                given = {"levels": own.levels}
+            case LogNormal():
+                given = {"mean": self.mean, "deviation": self.deviation}
+            case FlowTimes():
+                given = {
+                    "law": own.times, "mean": self.noise.mean, "deviation": self.noise.deviation,
+                }  # fmt: skip
+        changed: Levels = replace(  # type: ignore[type-var]
+            levels, **{key: value for key, value in given.items() if value is not None}
+        )
+        return changed
+
+    @property
+    def mean(self) -> float:
+        """Of ln σ, in EDM."""
+        return -1.4 if self.noise.mean is None else self.noise.mean
+
+    @property
+    def deviation(self) -> float:
+        """Of ln σ, in EDM."""
+        return 1.2 if self.noise.deviation is None else self.noise.deviation
 
     def goal(self) -> Objective:
         """The objective, with what the configuration sets of it.
@@ -383,15 +466,14 @@ class TrainingConfig(RunConfig):
         """
         chosen, name = OBJECTIVES[self.objective.name], self.objective.name
         form = replace(chosen.form, sigma_data=self.sigma_data)
-        levels: Levels = chosen.levels
+        levels = self._levels()
         if isinstance(levels, Betas):
             form = replace(form, schedule=levels.schedule, timesteps=levels.timesteps)
         if self.network.diffusers is not None and form.scaling == "preserving":
             form = replace(form, told="timestep")
-        if isinstance(levels, LogNormal):
-            levels = LogNormal(self.noise.mean, self.noise.deviation)
         if isinstance(levels, LogUniform):
-            levels = LogUniform(*self.sigma_range, levels=levels.levels)
+            low, high = self.sigma_range
+            levels = replace(levels, sigma_min=low, sigma_max=high)
         weight = chosen.weight
         wanted = self.objective.weight or ("balanced" if name == "edm" else None)
         if wanted in ("balanced", "edm"):
@@ -404,7 +486,8 @@ class TrainingConfig(RunConfig):
     def fields(self) -> SigmaFields:
         """The law of σ fields."""
         low, high = self.sigma_range
-        own = self.noise.model_dump(exclude={"coloured", "sigma_min", "sigma_max"})
+        own = self.noise.model_dump(include={"uniform", "smooth", "holes", "paths", "spread"})
+        own |= {"mean": self.mean, "deviation": self.deviation}
         law = None if self.objective.name == "edm" else self.goal().levels.sample
         return SigmaFields(**own, sigma_min=low, sigma_max=high, law=law)
 

@@ -37,16 +37,15 @@ def load_config(
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise InputError(f"cannot read the configuration '{path}': {reason}") from None
     except (yaml.YAMLError, ValueError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
-        raise InputError(
-            f"'{path}' is not valid YAML{line}: check indentation and colons"
-        ) from None
+        why = str(error.problem) if isinstance(error, _Twice) else "check indentation and colons"
+        raise InputError(f"'{path}' is not valid YAML{line}: {why}") from None
     if not isinstance(raw, dict):
         raise InputError(f"'{path}' must hold a mapping of settings such as 'steps: 1000'")
     raw |= overrides or {}
@@ -87,10 +86,31 @@ def overrides(path: str | Path, settings: Iterable[str]) -> dict[str, Any]:
     return changed
 
 
+class _Twice(yaml.constructor.ConstructorError):
+    """A key that a mapping holds twice, of which YAML would take the last."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without keys that stand twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping of distinct keys."""
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                why = f"the key '{key.value}' stands there for the second time: join them"
+                raise _Twice(None, None, why, key.start_mark)
+            seen.add(key.value)
+        made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return made
+
+
 def _tree(path: Path) -> dict[str, Any]:
     """The YAML file's mapping, or nothing where it has none, which `load_config` reports."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return tree if isinstance(tree, dict) else {}

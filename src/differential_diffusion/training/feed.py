@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.noise import camera_noise, derive_seed, generator
+from ..core.noise import CameraNoise, derive_seed, generator
 from ..data.crops import Items, fitted
 from ..data.images import ImageCollection, NamedImage, load_images
 from ..errors import InputError
@@ -23,6 +24,7 @@ from ..models.checkpoint import LatentSpace
 from ..nn import Conditions
 from .config import DataConfig, TrainingConfig
 
+T = TypeVar("T")
 _STREAM_FIELDS, _STREAM_NOISE, _STREAM_COLOURS, _STREAM_KEPT, _STREAM_DROPOUT = 1, 2, 3, 4, 5
 
 
@@ -136,11 +138,20 @@ class Pictures:
         )
 
 
+def fetched_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each fetched in another thread while the one before is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
 class Draws:
     """Levels, noise and withheld conditions of every step: functions of (seed, step) alone.
 
-    The whole batch's are drawn wherever a part of it is computed, so that the number of processes
-    and turns does not change the run.
+    Every picture has a stream of its own, so that the number of processes and turns does not change
+    the run.
 
     Args:
         config: the run.
@@ -152,31 +163,49 @@ class Draws:
         self.maps = config.objective.maps
         self.fields, self.levels = config.fields(), config.goal().levels
 
-    def noise(self, step: int, shape: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """σ, (B,1,H,W) or (B,1,1,1), and ε, (B,C,H,W), float32.
+    def noise(
+        self, step: int, part: slice, shape: Sequence[int], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """σ, (B,1,H,W) or (B,1,1,1), and ε, (B,C,H,W), float32, of a part of a batch.
 
         Args:
             step: from 0.
+            part: of the batch.
             shape: (C,H,W).
             device: where they are wanted; noise for CUDA is drawn there.
         """
-        config, count = self.config, self.config.batch_size
-        rng = generator(_STREAM_FIELDS, config.seed, step)
-        if self.maps:
-            sigma = self.fields.sample(count, shape[-2], shape[-1], rng)
-        else:
-            low, high = config.sigma_range
-            sigma = self.levels.sample(count, rng).clamp(low, high).view(-1, 1, 1, 1)
+        config = self.config
+        sigma = self._sigma(step, part, shape)
         kind = device.type if device.type == "cuda" else "cpu"
-        rng = generator(_STREAM_NOISE, config.seed, step, device=kind)
-        noise = torch.randn(count, *shape, generator=rng, device=kind)
+        noise = torch.empty(len(sigma), *shape, device=kind)
+        rng = torch.Generator(kind)
+        for one, index in zip(noise, _indices(part), strict=True):
+            one.normal_(generator=rng.manual_seed(self._seed(_STREAM_NOISE, step, index)))
         if shape[0] == 3 and config.coloured > 0:
-            rng = generator(_STREAM_COLOURS, config.seed, step)
-            coloured = torch.rand(count, generator=rng) < config.coloured
+            drawn = generator(_STREAM_COLOURS, config.seed, step)
+            coloured = (torch.rand(config.batch_size, generator=drawn) < config.coloured)[part]
             coloured &= sigma.amax((1, 2, 3)) < 1
             if coloured.any():
-                noise[coloured] = camera_noise(noise[coloured].cpu(), rng).to(noise.device)
+                camera = CameraNoise.draw(config.batch_size, drawn).of(part).of(coloured)
+                noise[coloured] = camera.shape(noise[coloured])
         return sigma.to(device), noise.to(device)
+
+    def _sigma(self, step: int, part: slice, shape: Sequence[int]) -> Tensor:
+        config = self.config
+        rng = generator(_STREAM_FIELDS, config.seed, step)
+        if not self.maps:
+            levels = self.levels.sample(config.batch_size, rng)[part]
+            return levels.clamp(*config.sigma_range).view(-1, 1, 1, 1)
+        kinds = self.fields.kinds(config.batch_size, rng)[part]
+        seeds = [self._seed(_STREAM_FIELDS, step, index) for index in _indices(part)]
+        maps = [
+            self.fields.draw(kind, shape[-2], shape[-1], rng.manual_seed(seed))
+            for kind, seed in zip(kinds, seeds, strict=True)
+        ]
+        return torch.stack(maps)
+
+    def _seed(self, stream: int, step: int, index: int) -> int:
+        return derive_seed(stream, self.config.seed, step, index)
 
     def conditions(
         self, batch: Mapping[str, Tensor], step: int, part: slice, device: torch.device
@@ -202,6 +231,10 @@ class Draws:
     def seed_dropout(self, step: int, part: int) -> None:
         """Have dropout draw from this step's and part's own stream."""
         torch.manual_seed(derive_seed(_STREAM_DROPOUT, self.config.seed, step, part))
+
+
+def _indices(part: slice) -> range:
+    return range(part.start, part.stop)
 
 
 def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:

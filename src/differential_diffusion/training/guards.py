@@ -43,6 +43,12 @@ def freed_memory_kept() -> bool:
     return bool(large and kept)
 
 
+def signals_left_to_parent(_worker: int) -> None:
+    """Have a process that reads data ignore what asks a group to stop; its parent ends it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
     """A list that receives the first signal to stop; the second interrupts at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,7 +63,16 @@ def train(
     return carried_out(partial(make, config, resume), on_step, on_note)
 
 
-class _Run(Run[TrainingConfig]):
+class _Batch(NamedTuple):
+    """What a part of a step is computed from."""
+
+    x0: Tensor
+    sigma: Tensor
+    noise: Tensor
+    conditions: Conditions
+
+
+class _Run(Run[TrainingConfig, _Batch]):
     """State of the training of one denoiser."""
 
     def __init__(
@@ -79,7 +88,6 @@ class _Run(Run[TrainingConfig]):
             network = build_network(self.shape, timesteps=self.objective.form.told == "timestep")
         if config.init_from is not None and not self.existing:
             warm_start(network, config.init_from, self.objective.form)
-        self.drawn: tuple[int, Tensor, Tensor] | None = None
         self.begin(network)
         judge = LatentValidator if isinstance(self.pictures, LatentPictures) else Validator
         self.validator = judge(config, self.pictures, self.objective)  # type: ignore[arg-type]
@@ -107,19 +115,20 @@ class _Run(Run[TrainingConfig]):
         except ValueError as error:
             raise InputError(str(error)) from None
 
-    def loss(self, batch: dict[str, Tensor], part: int) -> Tensor:
-        """See `Run.loss`."""
-        device, network = self.device, self.config.network
-        mine = slice(part * self.part, (part + 1) * self.part)
-        if self.drawn is None or self.drawn[0] != self.step:
-            drawn = self.draws.noise(self.step, batch["x0"].shape[1:], device)
-            self.drawn = self.step, *drawn
-        sigma, noise = (tensor[mine].to(self.dtype) for tensor in self.drawn[1:])
+    def prepare(self, batch: dict[str, Tensor], step: int, part: slice) -> _Batch:
+        """See `Run.prepare`."""
+        device = self.device
+        sigma, noise = self.draws.noise(step, part, batch["x0"].shape[1:], device)
         x0 = batch["x0"].to(device, self.dtype, memory_format=torch.channels_last)
-        conditions = self.draws.conditions(batch, self.step, mine, device)
+        conditions = self.draws.conditions(batch, step, part, device)
+        return _Batch(x0, sigma.to(self.dtype), noise.to(self.dtype), conditions)
+
+    def loss(self, batch: _Batch, part: int) -> Tensor:
+        """See `Run.loss`."""
+        network = self.config.network
         if network.dropout > 0 or network.diffusers is not None:
             self.draws.seed_dropout(self.step, part)
-        return self._loss(x0, sigma, noise, conditions)
+        return self._loss(*batch)
 
     def _loss(self, x0: Tensor, sigma: Tensor, noise: Tensor, conditions: Conditions) -> Tensor:
         def network(x: Tensor, c_noise: Tensor) -> Tensor:

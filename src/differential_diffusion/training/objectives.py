@@ -7,9 +7,10 @@ for a picture or a map of one for each pixel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -39,6 +40,11 @@ Weight = Callable[[Tensor, Tensor], Tensor]
 class Levels(Protocol):
     """The law of noise levels in training."""
 
+    @property
+    def reach(self) -> float:
+        """The largest level, or infinity."""
+        ...
+
     def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """Levels σ > 0, (count,), float32."""
         ...
@@ -57,6 +63,7 @@ class LogNormal:
 
     mean: float = -1.2
     deviation: float = 1.2
+    reach: ClassVar[float] = math.inf
 
     def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """See `Levels`."""
@@ -72,6 +79,11 @@ class LogUniform:
     sigma_max: float = 20.0
     levels: int | None = None
 
+    @property
+    def reach(self) -> float:
+        """See `Levels`."""
+        return self.sigma_max
+
     def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """See `Levels`."""
         u = _spread(count, rng)
@@ -86,6 +98,11 @@ class Betas:
 
     schedule: Schedule = "linear"
     timesteps: int = 1000
+
+    @property
+    def reach(self) -> float:
+        """See `Levels`."""
+        return float(table_of_sigmas(self.schedule, self.timesteps)[-1])
 
     def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """See `Levels`."""
@@ -105,13 +122,19 @@ class LinearSDE:
     start: float = 1e-4
     sub: bool = False
 
+    @property
+    def reach(self) -> float:
+        """See `Levels`."""
+        return float(self._sigma(torch.ones((), dtype=torch.float64)))
+
     def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """See `Levels`."""
-        t = self.start + (1 - self.start) * _spread(count, rng)
+        return self._sigma(self.start + (1 - self.start) * _spread(count, rng)).float()
+
+    def _sigma(self, t: Tensor) -> Tensor:
         integral = self.beta_min * t + (self.beta_max - self.beta_min) * t * t / 2
         root = torch.expm1(integral)  # 1/α² - 1
-        sigma = root / (1 + root).sqrt() if self.sub else root.sqrt()
-        return sigma.float()
+        return root / (1 + root).sqrt() if self.sub else root.sqrt()
 
 
 @dataclass(frozen=True)
@@ -124,6 +147,7 @@ class FlowTimes:
     law: Literal["uniform", "logit-normal"] = "uniform"
     mean: float = 0.0
     deviation: float = 1.0
+    reach: ClassVar[float] = math.inf
 
     def sample(self, count: int, rng: torch.Generator) -> Tensor:
         """See `Levels`."""

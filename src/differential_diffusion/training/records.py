@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ..errors import InputError
 from ..files import write_atomically
 
@@ -54,6 +56,8 @@ def written(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+    except SafetensorError as error:  # what it raises for a full disk
+        reason = str(error)
     except InputError as error:
         cause = error.__cause__
         if not isinstance(cause, OSError):

@@ -10,23 +10,29 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    gather_object,
+)
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
-from ..errors import InputError
+from ..errors import InputError, out_of_memory
 from ..models.device import bf16_is_fast
 from .config import RunConfig
-from .feed import Pictures
-from .guards import denormals_flushed, freed_memory_kept, signals_noted
+from .feed import Pictures, fetched_ahead
+from .guards import denormals_flushed, freed_memory_kept, signals_left_to_parent, signals_noted
 from .optimizers import build_optimizers, ema_decay, learning_rate_factor
 from .records import append_record, forget_later, written
 from .resume import changed_key
@@ -48,6 +54,7 @@ _DIVERGED = "the {} became {} at step {}: lower the optimizer's learning rates"
 
 Note = Callable[[str], None]
 C = TypeVar("C", bound=RunConfig)
+B = TypeVar("B")
 
 
 @dataclass
@@ -90,11 +97,11 @@ class TrainingStopped(Exception):
         self.step, self.signal = step, number
 
 
-class Run(ABC, Generic[C]):
+class Run(ABC, Generic[C, B]):
     """State of one training run.
 
-    A subclass reads its pictures, builds its network, hands it to `begin`, and says what is lost,
-    judged and saved.
+    A subclass reads its pictures, builds its network, hands it to `begin`, and says what a step
+    needs, what is lost, judged and saved.
 
     Args:
         config: the run.
@@ -111,7 +118,11 @@ class Run(ABC, Generic[C]):
             mixed_precision="no",
             dataloader_config=DataLoaderConfiguration(even_batches=False),
             # The network's buffers are constants; they need not be sent around.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                # The others wait while the main process validates, or encodes a data set.
+                InitProcessGroupKwargs(timeout=timedelta(hours=12)),
+            ],
         )
         self.accelerator.wait_for_everyone()  # so that what one refuses all get to see
         self.device = device = self.accelerator.device
@@ -130,7 +141,14 @@ class Run(ABC, Generic[C]):
         self.best, self.waited, self.stale = math.inf, 0, ""
 
     @abstractmethod
-    def loss(self, batch: dict[str, Tensor], part: int) -> Tensor:
+    def prepare(self, batch: dict[str, Tensor], step: int, part: slice) -> B:
+        """What the loss of a part of a step's batch needs, on the device; steps count from 0.
+
+        On a GPU it is called in another thread, while the step before is computed.
+        """
+
+    @abstractmethod
+    def loss(self, batch: B, part: int) -> Tensor:
         """The mean loss of a part of this step's batch, `part` counting from 0 over all turns."""
 
     @abstractmethod
@@ -152,6 +170,7 @@ class Run(ABC, Generic[C]):
     def begin(self, network: Any) -> None:
         """Take over the network, and what a checkpoint holds, if there is one to go on from."""
         config = self.config
+        self._check_agreement()
         network = network.to(self.device, self.dtype)
         if config.gradient_checkpointing:
             network.checkpoint_gradients()
@@ -171,6 +190,11 @@ class Run(ABC, Generic[C]):
         self.forward = torch.compile(self.network) if config.compile else self.network
         self.trackers = Trackers(config, step=self.step) if self.main else None
 
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether what a step needs is fetched during the one before; a CPU has no time for it."""
+        return bool(self.device.type != "cpu")
+
     def _part(self) -> int:
         """Pictures of a step that one process takes in one turn."""
         parts = self.accelerator.num_processes * self.turns
@@ -181,6 +205,17 @@ class Run(ABC, Generic[C]):
                 "change one of them"
             )
         return int(self.config.batch_size // parts)
+
+    def _check_agreement(self) -> None:
+        """That all processes go on from one checkpoint, with the same pictures."""
+        begun = self.existing[-1].name if self.existing else "no checkpoint"
+        found = gather_object([(begun, self.pictures.digest)])
+        for what, said in zip(("checkpoints", "pictures"), zip(*found, strict=True), strict=True):
+            if len(set(said)) > 1:
+                raise InputError(
+                    f"the processes find different {what} ({', '.join(sorted(set(said)))}): have "
+                    "output and data.path be the same folders for all, on storage that they share"
+                )
 
     def _resume(self, folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
         info = load_info(folder)
@@ -219,10 +254,21 @@ class Run(ABC, Generic[C]):
             rest,
             batch_size=self.part,
             num_workers=config.data.workers,
+            worker_init_fn=signals_left_to_parent,
             persistent_workers=config.data.workers > 0,
             pin_memory=self.device.type == "cuda",
         )
-        return iter(self.accelerator.prepare(loader))
+        return self.accelerator.prepare(loader)
+
+    def _parts(self) -> Iterator[tuple[int, B]]:
+        """What each turn of the coming steps computes: which part of the batch, and its data."""
+        processes, index = self.accelerator.num_processes, self.accelerator.process_index
+        first = self.step * self.turns
+        for turn, batch in enumerate(self._loader(), first):
+            step, turn_of_step = divmod(turn, self.turns)
+            part = turn_of_step * processes + index
+            mine = slice(part * self.part, (part + 1) * self.part)
+            yield part, self.prepare(batch, step, mine)
 
     def steps(self) -> Iterator[Progress]:
         """Run to the end, yielding a `Progress` after every step.
@@ -232,13 +278,13 @@ class Run(ABC, Generic[C]):
         """
         config, started, mean_loss = self.config, time.monotonic() - self.seconds, math.nan
         recent = (time.monotonic(), self.step)
-        batches = self._loader()
+        parts = fetched_ahead(self._parts()) if self.fetches_ahead else self._parts()
         while self.step < config.steps and not self.stale:
             factor = learning_rate_factor(self.step, config.steps, config.optimizer)
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = factor * group["initial_lr"]
-            loss = self._update(batches)
+            loss = self._update(parts)
             self.step += 1
             self.seconds = time.monotonic() - started
             mean_loss = loss if math.isnan(mean_loss) else 0.99 * mean_loss + 0.01 * loss
@@ -267,14 +313,13 @@ class Run(ABC, Generic[C]):
     def _due(self, every: int, also: tuple[int, ...] = ()) -> bool:
         return self.step % every == 0 or self.step in (self.config.steps, *also)
 
-    def _update(self, batches: Iterator[dict[str, Tensor]]) -> float:
+    def _update(self, parts: Iterator[tuple[int, B]]) -> float:
         """One step of the optimizers; this process's loss."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         value = torch.zeros((), device=self.device)
         for turn in range(self.turns):
-            batch = next(batches)
-            part = turn * self.accelerator.num_processes + self.accelerator.process_index
+            part, batch = next(parts)
             last = turn == self.turns - 1
             with nullcontext() if last else self.accelerator.no_sync(self.network):
                 loss = self.loss(batch, part) / self.turns
@@ -283,14 +328,15 @@ class Run(ABC, Generic[C]):
         norm = self.accelerator.clip_grad_norm_(
             self.network.parameters(), self.config.optimizer.max_grad_norm
         )
-        number = float(value)
-        for name, figure in (("loss", number), ("gradient", float(norm or 0))):
+        length = value.new_zeros(()) if norm is None else norm.to(value)
+        number, length = torch.stack([value, length]).tolist()  # waits for the device once
+        for name, figure in (("loss", number), ("gradient", length)):
             if not math.isfinite(figure):
                 raise FloatingPointError(_DIVERGED.format(name, figure, self.step))
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update_parameters(self.bare)
-        return number
+        return float(number)
 
     @property
     def averaged(self) -> Any:
@@ -361,8 +407,22 @@ class Run(ABC, Generic[C]):
             self.trackers.close()
 
 
+@contextmanager
+def _memory_asked_for() -> Iterator[None]:
+    """Out of memory as one sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            "there is not enough memory: raise accumulation, set gradient_checkpointing, or lower "
+            "batch_size, data.patch_size or the network's channels"
+        ) from error
+
+
 def carried_out(
-    make: Callable[[list[int], Note], Run[Any]],
+    make: Callable[[list[int], Note], Run[Any, Any]],
     on_step: Callable[[Progress], None] | None,
     on_note: Note | None,
 ) -> Path:
@@ -377,9 +437,10 @@ def carried_out(
         if run.pictures.skipped:
             run.note(run.pictures.describe_skipped())
         with closing(run):
-            for progress in run.steps():
-                if on_step is not None and run.main:
-                    on_step(progress)
+            with _memory_asked_for():
+                for progress in run.steps():
+                    if on_step is not None and run.main:
+                        on_step(progress)
             if run.stale:
                 run.note(f"stopped early after step {run.step}: {run.stale}.")
             final = run.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from ..files import write_atomically
 from ..models.checkpoint import load_checkpoint
 from ..models.interchange import is_pipeline, read_pipeline
 from ..models.network import Network, UNet2D
-from ..nn import SigmaMapUNet
+from ..nn import SigmaMapUNet, UNetConfig
 from .records import remove_drafts, written
 
 STATE_FILE, INFO_FILE = "training_state.safetensors", "training_state.json"
@@ -202,7 +203,10 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
 
 
 def warm_start(network: Network, source: Path, form: Parametrization | None = None) -> None:
-    """Take over weights; blocks and classes that the source lacks begin as identities and zeros.
+    """Take over weights; what the source lacks begins without effect.
+
+    That may be blocks, attention, context, and conditions on classes, numbers or augmentation; of
+    a `UNet2DModel`, classes. Dropout has no weights and may differ.
 
     Args:
         network: what will be trained, changed in place.
@@ -212,8 +216,9 @@ def warm_start(network: Network, source: Path, form: Parametrization | None = No
     Raises:
         InputError: if the source cannot be read, or differs in more than that.
     """
-    found = read_pipeline(source)[:2] if is_pipeline(source) else load_checkpoint(source)
-    loaded, described = found
+    loaded, described = (
+        read_pipeline(source)[:2] if is_pipeline(source) else load_checkpoint(source)
+    )
     if form is not None:
         _check_form(described.form, form, source)
     if isinstance(loaded, UNet2D) and isinstance(network, UNet2D):
@@ -224,17 +229,39 @@ def warm_start(network: Network, source: Path, form: Parametrization | None = No
             weights["unet.class_embedding.weight"] = torch.zeros_like(table)
         network.load_state_dict(weights)
         return
-    alike = False
-    if isinstance(loaded, SigmaMapUNet) and isinstance(network, SigmaMapUNet):
-        shape, wanted = loaded.config, network.config
-        alike = shape.channels == wanted.channels and replace(wanted, blocks=shape.blocks) == shape
-        alike &= all(a <= b for a, b in zip(shape.blocks, wanted.blocks, strict=False))
-    if not alike:
+    missing: list[str] | None = None
+    ours = isinstance(loaded, SigmaMapUNet) and isinstance(network, SigmaMapUNet)
+    if ours and _grown(loaded.config, network.config):  # type: ignore[arg-type]
+        found = network.load_state_dict(loaded.state_dict(), strict=False)
+        missing = None if found.unexpected_keys else found.missing_keys
+    if missing is None:
         raise InputError(
             f"init_from '{source}' has another shape than the network of this configuration: "
-            "only the numbers of blocks may grow"
+            "only blocks, attention, context and conditions may be added"
         )
-    network.load_state_dict(loaded.state_dict(), strict=False)
+    heads = [name for name in missing if name.startswith("given.project")]
+    inner = [name for name in missing if re.match(r"given\.(label|number|augmentation)", name)]
+    for name in heads or inner:
+        nn.init.zeros_(network.get_parameter(name))
+
+
+def _grown(shape: UNetConfig, wanted: UNetConfig) -> bool:
+    """Whether a shape is another with parts added that may begin without effect."""
+    if len(shape.channels) != len(wanted.channels):
+        return False
+    added = {
+        name: getattr(shape, name)
+        for name in ("classes", "vector", "augmented", "context")
+        if not getattr(shape, name)
+    }
+    kept = replace(
+        wanted, blocks=shape.blocks, attention=shape.attention, dropout=shape.dropout, **added
+    )
+    return (
+        kept == shape
+        and all(a <= b for a, b in zip(shape.blocks, wanted.blocks, strict=True))
+        and set(shape.attention) <= set(wanted.attention)
+    )
 
 
 _FREE_OPTIONS = {"sample_size", "dropout"}
