@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -36,6 +39,25 @@ def tiff(array: Pixels, **options: Any) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, array, **options)
     return file.getvalue()
+
+
+def lzw(array: Pixels) -> bytes:
+    return cv2.imencode(".tif", array[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes()
+
+
+def deep_png(array: Pixels, exif: bytes = b"") -> bytes:
+    """A PNG of 16 bits of grey and alpha, RGB or RGBA, as its specification has it."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    height, width, channels = array.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    told = chunk(b"eXIf", exif) if exif else b""
+    body = chunk(b"IHDR", head) + told + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def npy(array: Pixels) -> bytes:
@@ -185,7 +207,7 @@ def test_a_set_without_pictures_and_one_that_is_damaged(tmp_path: Path) -> None:
 
 RGB16 = pixels(5, (6, 9, 3), np.uint16)
 GREY16 = pixels(6, (6, 9), np.uint16)
-HIGH = (RGB16 >> 8).astype(np.uint8)
+RGBA16 = pixels(10, (6, 9, 4), np.uint16)
 FIVE = pixels(7, (6, 9, 5), np.uint16)
 FLOAT = np.random.default_rng(8).random((6, 9)).astype(np.float32)
 RGBA = pixels(9, (6, 9, 4))
@@ -197,11 +219,33 @@ READ: dict[str, tuple[str, bytes, int, Pixels]] = {
         "png",
         png(GREY16),
         3,
-        np.rint(GREY16 / 257).astype(np.uint8)[..., None].repeat(3, 2),
+        GREY16[..., None].repeat(3, 2),
+    ),
+    "16-bit colour PNG": ("png", deep_png(RGB16), 3, RGB16),
+    "16-bit colour and alpha PNG": ("png", deep_png(RGBA16), 3, RGBA16[..., :3]),
+    "16-bit colour and alpha PNG of four": ("png", deep_png(RGBA16), 4, RGBA16),
+    "16-bit grey and alpha PNG": (
+        "png",
+        deep_png(RGBA16[..., :2]),
+        3,
+        RGBA16[..., :1].repeat(3, 2),
     ),
     "16-bit grey TIFF": ("tif", tiff(GREY16), 1, GREY16[..., None]),
     "16-bit grey TIFF, big-endian": ("tif", tiff(GREY16, byteorder=">"), 1, GREY16[..., None]),
-    "16-bit colour TIFF": ("tiff", tiff(RGB16, photometric="rgb"), 3, HIGH),
+    "16-bit colour TIFF": ("tiff", tiff(RGB16, photometric="rgb"), 3, RGB16),
+    "16-bit colour TIFF, big-endian": (
+        "tiff",
+        tiff(RGB16, photometric="rgb", byteorder=">"),
+        3,
+        RGB16,
+    ),
+    "16-bit colour TIFF, planes": (
+        "tiff",
+        tiff(np.moveaxis(RGB16, -1, 0), photometric="rgb", planarconfig="separate"),
+        3,
+        RGB16,
+    ),
+    "16-bit colour TIFF, LZW": ("tiff", lzw(RGB16), 3, RGB16),
     "five channels": ("tif", tiff(FIVE, photometric="minisblack"), 5, FIVE),
     "five channels, big-endian": (
         "tif",
@@ -249,6 +293,24 @@ def test_the_right_way_up(tmp_path: Path, channels: int) -> None:
     Image.fromarray(RGBA[..., :channels]).save(tmp_path / "a.png", exif=exif)
     (image,) = load_images(tmp_path, channels=channels).images
     assert np.array_equal(image.pixels, np.rot90(RGBA[..., :channels], -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "tiff", "planes"])
+def test_colour_of_16_bits_is_turned_like_that_of_8(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tags = {"extratags": [(0x0112, 3, 1, orientation, True)], "photometric": "rgb"}
+    planes = tiff(np.moveaxis(RGB16, -1, 0), planarconfig="separate", **tags)
+    told = exif.tobytes().removeprefix(b"Exif\0\0")
+    deep = {"png": deep_png(RGB16, told), "tiff": tiff(RGB16, **tags), "planes": planes}[kind]
+    (tmp_path / "16.png").write_bytes(deep)
+    Image.fromarray((RGB16 >> 8).astype(np.uint8)).save(tmp_path / "8.png", exif=exif)
+    found = by_name(load_images(tmp_path))
+    assert found["16.png"].pixels.dtype == np.uint16
+    assert np.array_equal(found["16.png"].pixels >> 8, found["8.png"].pixels)
 
 
 REFUSED: dict[str, tuple[str, bytes, int, str]] = {
@@ -361,6 +423,35 @@ def test_names_are_told_and_some_are_read_without_the_others(
         reads.clear()
 
 
+def test_a_file_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    unreadable = Path("/proc/self/mem")  # whose first bytes nobody may read
+    if not unreadable.is_file():
+        pytest.skip("needs /proc")
+    (tmp_path / "a.png").symlink_to(unreadable)
+    Image.fromarray(pixels()).save(tmp_path / "b.png")
+    found = load_images(tmp_path, max_skipped=0.5)
+    assert [image.name for image in found.images] == ["b.png"]
+    assert found.skipped == {"a.png": "unreadable: Input/output error"}
+    with pytest.raises(InputError, match=r"the first is 'a.png': Input/output error\): mend"):
+        load_images(tmp_path, max_skipped=0.4)
+
+
+def test_a_file_of_a_set_that_is_gone_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sets of the hub may name files of their cache."""
+    import datasets
+
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    rows = [{"bytes": None, "path": str(tmp_path / f"{name}.png")} for name in "ab"]
+    features = datasets.Features({"image": datasets.Image()})
+    made = datasets.Dataset.from_dict({"image": rows}, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: made)
+    found = load_images("hub:some/set", max_skipped=0.5)
+    assert [image.name for image in found.images] == ["00000000"]
+    assert found.skipped == {"00000001": "unreadable: No such file or directory"}
+
+
 def test_the_split_depends_on_names_alone() -> None:
     blank = np.zeros((4, 4, 3), np.uint8)
     images = [NamedImage(f"{k}.png", blank) for k in range(50)]
@@ -371,5 +462,22 @@ def test_the_split_depends_on_names_alone() -> None:
     # Without some of the training pictures the same ones are held out.
     fewer = ImageCollection(sorted(held_out) + training[:5]).split(10)
     assert {i.name for i in fewer[1]} == {i.name for i in held_out}
+    # Hashes of names do not change with versions of this package.
+    assert [image.name for image in held_out[:3]] == ["33.png", "6.png", "40.png"]
     with pytest.raises(InputError, match=r"wants 50 of 50 usable pictures: lower data\.validation"):
         ImageCollection(images).split(50)
+
+
+def test_a_share_is_held_out_picture_by_picture() -> None:
+    blank = np.zeros((4, 4, 3), np.uint8)
+    images = [NamedImage(f"{k}.png", blank) for k in range(2000)]
+    training, held_out = ImageCollection(images[:1000]).split(0.1)
+    assert 70 < len(held_out) < 130
+    more = ImageCollection(images).split(0.1)
+    assert {i.name for i in held_out} == {i.name for i in more[1]} & {i.name for i in images[:1000]}
+    assert {i.name for i in training} <= {i.name for i in more[0]}
+    assert [i.name for i in held_out] == [i.name for i in more[1] if i in held_out]
+    with pytest.raises(InputError, match=r"holds out none of 3 usable pictures: raise data\.valid"):
+        ImageCollection(images[:3]).split(1e-6)
+    with pytest.raises(InputError, match=r"wants 3 of 3 usable pictures: lower data\.validation"):
+        ImageCollection(images[:3]).split(1 - 1e-9)

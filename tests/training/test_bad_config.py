@@ -320,6 +320,30 @@ BAD: dict[str, tuple[Change, str]] = {
         put(data={"validation": 6}),
         r"wants 6 of 6 usable pictures: lower data\.validation or add pictures",
     ),
+    "half a picture held out": (
+        put(data={"validation": 1.5}),
+        "'data.validation' is 1.5: give a whole number of pictures, or a share below 1",
+    ),
+    "nothing held out": (
+        put(data={"validation": 0}),
+        "'data.validation' is 0: input should be greater than 0",
+    ),
+    "symmetries beside augmentation": (
+        put(data={"symmetries": "none", "augmentation": 0.1}),
+        "data.symmetries is without effect beside data.augmentation, which replaces it: leave",
+    ),
+    "unlabelled without labels": (
+        put(data={"unlabelled": "rest"}),
+        "data.unlabelled is without effect without data.labels: leave it out",
+    ),
+    "channels of no pictures": (
+        put(data={"picture_channels": 1}),
+        "data.picture_channels is without effect without data.pictures: leave it out",
+    ),
+    "coloured noise of grey": (
+        put(data={"channels": 1}, noise={"coloured": 0.2}),
+        "noise.coloured is without effect where data.channels is not 3: leave it out",
+    ),
     "single class": (data(classes(cat=5)), "has the single class 'cat': set data.labels to none"),
     "class of one": (
         data(classes(cat=9, dog=1)),

@@ -226,10 +226,27 @@ def test_a_folder_of_something_else_is_left_alone(
     latent_settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "thesis.txt").write_text("precious")
+    for name in ("thesis.txt", ".thesis.txt.part"):
+        (tmp_path / "cache" / name).write_text("precious")
     with pytest.raises(InputError, match="no cache of latents"):
         pictures_of(latent_settings, tmp_path)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["thesis.txt"]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_drafts_of_a_kill_are_removed(
+    latent_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """A process that is killed while it writes leaves these, before the first index or after."""
+    if written:
+        pictures_of(latent_settings, tmp_path)
+        encoder_is_away(monkeypatch)
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    for name in ("index.json", "latents-00000.safetensors"):
+        (tmp_path / "cache" / f".{name}.0a1b2c3d.part").write_bytes(b"{")
+    pictures_of(latent_settings, tmp_path)
+    left = sorted(path.name for path in (tmp_path / "cache").iterdir())
+    assert left == ["index.json", "latents-00000.safetensors"]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from differential_diffusion.data.crops import SYMMETRIES, symmetry
 from differential_diffusion.training import TrainingConfig, train
-from differential_diffusion.training.overfitting import Overfitting, nearest
+from differential_diffusion.training.overfitting import Overfitting, nearest, pooled
 
 
 def test_neighbours_are_those_of_a_search_over_all_pairs() -> None:
@@ -33,12 +34,38 @@ def test_neighbours_are_those_of_a_search_over_all_pairs() -> None:
     assert float(distance[2]) == pytest.approx(0.01, rel=1e-3)
 
 
+def test_copies_are_found_under_every_symmetry_that_is_shown() -> None:
+    rng = torch.Generator().manual_seed(0)
+    among = torch.randn(300, 3, 8, 8, generator=rng)
+    views = [symmetry(one.permute(1, 2, 0).numpy(), k) for k, one in enumerate(among[:8])]
+    pictures = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+    for shown in SYMMETRIES.values():
+        distance, which = nearest(pictures, among, shown)
+        for k in range(8):
+            assert (float(distance[k]) < 1e-3) == (k in shown)
+            assert int(which[k]) == k or k not in shown
+    # However many there are: parts of them give what all of them give.
+    distance, which = nearest(among, pictures, SYMMETRIES["all"])
+    assert which[:8].tolist() == list(range(8))
+    part = nearest(among[256:], pictures, SYMMETRIES["all"])
+    torch.testing.assert_close(distance[256:], part[0])
+
+
+def test_pictures_are_compared_by_their_means_over_areas() -> None:
+    rng = torch.Generator().manual_seed(0)
+    pictures = torch.randn(3, 3, 64, 64, generator=rng)
+    means = pictures.view(3, 3, 32, 2, 32, 2).mean((3, 5))
+    torch.testing.assert_close(pooled(pictures), means)
+    assert torch.equal(pooled(pictures[..., :16, :16]), pictures[..., :16, :16])
+
+
 @pytest.mark.parametrize(
     ("changes", "gap", "copies"),
     [
         ({}, False, False),
         ({"gap": (0.2, 0.2), "deviations": 6.0}, True, False),
         ({"gap": (0.2, 0.2), "deviations": 3.0}, False, False),  # may be chance
+        ({"gap": (0.2, 0.2), "deviations": None}, False, False),  # of too few to tell
         ({"gap": (0.05, 0.0), "deviations": 9.0}, False, False),  # small
         ({"near": 0.5, "near_held_out": 0.02}, False, True),
         ({"near": 0.5, "near_held_out": 0.45}, False, False),  # so are other pictures
@@ -78,6 +105,20 @@ def run(folder: Path, output: Path, steps: int) -> dict[str, Any]:
     report: dict[str, Any] = json.loads((output / "overfitting.json").read_text())
     assert notes == [f"{report['sentence']}."]
     return report
+
+
+def test_the_gap_of_few_pictures_is_told_without_judging(
+    settings: dict[str, Any], pictures: Path
+) -> None:
+    """One picture is held out of six, and the deviation of one is none."""
+    settings["data"] = {"path": str(pictures), "validation": 1, "patch_size": 16, "cut": "fit"}
+    notes: list[str] = []
+    train(TrainingConfig.model_validate(settings | {"steps": 1}), on_note=notes.append)
+    report = json.loads((Path(str(settings["output"])) / "overfitting.json").read_text())
+    assert report["deviations"] is None
+    assert "% (of too few pictures to tell)" in notes[-1]
+    with Image.open(Path(str(settings["output"])) / "overfitting.png") as strip:
+        assert strip.size == (16 * 16, 2 * 16)  # sixteen samples above their neighbours
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tarfile
@@ -23,7 +24,7 @@ from differential_diffusion.training.config import OptimizerConfig
 from differential_diffusion.training.feed import fetched_ahead
 from differential_diffusion.training.loop import Progress, ema_decay, learning_rate_factor
 from differential_diffusion.training.run import Run
-from differential_diffusion.training.state import STATE_FILE, list_checkpoints
+from differential_diffusion.training.state import INFO_FILE, STATE_FILE, list_checkpoints
 
 
 def write(settings: dict[str, Any], path: Path) -> Path:
@@ -222,6 +223,18 @@ def test_resuming_with_another_configuration_names_the_key(
         run(settings | change, tmp_path)
 
 
+def test_what_changed_nothing_may_be_left_out(settings: dict[str, Any], tmp_path: Path) -> None:
+    """It was accepted once, and is in checkpoints of that time; so are what defaults were."""
+    settings |= {"data": settings["data"] | {"augmentation": 0.1}}
+    run(settings | {"steps": 1}, tmp_path)
+    info = list_checkpoints(Path(settings["output"]))[-1] / INFO_FILE
+    stored = json.loads(info.read_text())
+    stored["config"]["data"] |= {"symmetries": "none", "unlabelled": "rest"}
+    stored["config"]["noise"] |= {"mean": -1.4, "deviation": 1.2}
+    info.write_text(json.dumps(stored))
+    run(settings | {"steps": 2}, tmp_path)
+
+
 def test_resuming_with_other_pictures_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     shutil.copytree(settings["data"]["path"], folder)
@@ -233,6 +246,78 @@ def test_resuming_with_other_pictures_is_refused(settings: dict[str, Any], tmp_p
     Image.new("RGB", (40, 40)).save(moved / "another.png")
     with pytest.raises(InputError, match="are not those that the run"):
         run(settings | {"steps": 6}, tmp_path)
+
+
+def other_pixels(folder: Path) -> None:
+    for path in (folder / "photos").iterdir():
+        with Image.open(path) as opened:
+            pixels = np.array(opened)
+        pixels[3, 4, 1] ^= 1
+        Image.fromarray(pixels).save(path)
+
+
+def other_numbers(folder: Path) -> None:
+    path = folder / "numbers.csv"
+    path.write_text(path.read_text().replace("1.5", "1.25"))
+
+
+def other_pictures_beside(folder: Path) -> None:
+    for path in (folder / "beside").iterdir():
+        Image.new("RGB", (96, 80)).save(path)
+
+
+@pytest.mark.parametrize("change", [other_pixels, other_numbers, other_pictures_beside])
+def test_resuming_with_other_contents_is_refused(
+    settings: dict[str, Any], tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """Under the same names and in the same sizes, in a folder that was moved."""
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    for name in ("photos", "beside"):
+        shutil.copytree(settings["data"]["path"], first / name)
+    (first / "numbers.csv").write_text("".join(f"{k},{k},1.5\n" for k in range(6)))
+
+    def of(folder: Path, steps: int) -> dict[str, Any]:
+        paths = {"path": "photos", "vectors": "numbers.csv", "pictures": "beside"}
+        told = {key: str(folder / name) for key, name in paths.items()}
+        return settings | {"data": settings["data"] | told, "steps": steps}
+
+    run(of(first, 1), tmp_path)
+    first.rename(moved)
+    run(of(moved, 2), tmp_path)
+    change(moved)
+    with pytest.raises(InputError, match="or what is told of them, are not those that the run"):
+        run(of(moved, 3), tmp_path)
+
+
+@pytest.mark.parametrize("key", ["vectors", "pictures"])
+def test_what_was_told_may_not_be_left_out(
+    settings: dict[str, Any], tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "numbers.csv").write_text("".join(f"{k},{k}\n" for k in range(6)))
+    path = tmp_path / "numbers.csv" if key == "vectors" else settings["data"]["path"]
+    run(settings | {"data": settings["data"] | {key: str(path)}, "steps": 1}, tmp_path)
+    with pytest.raises(InputError, match=f"another 'data.{key}'"):
+        run(settings | {"steps": 2}, tmp_path)
+
+
+def test_checkpoints_that_know_pictures_by_name_and_size_go_on(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """As they were written before pixels counted: sha256 of the lines of names and shapes."""
+    settings |= {"data": settings["data"] | {"cut": "fit"}}
+    run(settings | {"steps": 2}, tmp_path)
+    info = list_checkpoints(Path(settings["output"]))[-1] / INFO_FILE
+    stored = json.loads(info.read_text())
+    pictures = sorted(Path(settings["data"]["path"]).iterdir())
+    held_out = sorted(pictures, key=lambda path: hashlib.sha256(path.name.encode()).digest())[:2]
+    names = [path.name for path in pictures if path not in held_out]
+    listed = "\n".join(f"{name} (80, 96, 3)" for name in names)
+    former = hashlib.sha256(listed.encode()).hexdigest()
+    assert stored["data"] != former
+    info.write_text(json.dumps(stored | {"data": former}))
+    run(settings | {"steps": 4}, tmp_path)
+    now = list_checkpoints(Path(settings["output"]))[-1] / INFO_FILE
+    assert json.loads(now.read_text())["data"] == stored["data"]
 
 
 def test_resuming_with_other_classes_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:

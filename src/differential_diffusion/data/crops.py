@@ -40,6 +40,7 @@ class Items(Dataset[dict[str, Tensor]]):
         length: number of items.
         seed: of the draw.
         cut: how squares are taken.
+        in_turn: whether "crop", too, shows each picture once: item i is a square of picture i.
         symmetries: which of the square's symmetries a picture is shown under.
         augmentation: probability of each augmentation, see `augment`; 0 for none. It replaces the
             symmetries.
@@ -57,6 +58,7 @@ class Items(Dataset[dict[str, Tensor]]):
         seed: int,
         *,
         cut: Cut = "crop",
+        in_turn: bool = False,
         symmetries: Symmetries = "all",
         augmentation: float = 0.0,
         classes: Sequence[str] = (),
@@ -65,10 +67,11 @@ class Items(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.images = images
         self.size, self.length, self.seed = size, length, seed
-        self.cut, self.symmetries, self.augmentation = cut, symmetries, augmentation
+        self.cut, self.in_turn = cut, in_turn
+        self.symmetries, self.augmentation = symmetries, augmentation
         self.number = {name: number for number, name in enumerate(classes)}
         self.vectors, self.pictures = vectors, pictures
-        if cut == "crop":
+        if cut == "crop" and not in_turn:
             shapes = [image.pixels.shape for image in images]
             positions = [(h - size + 1) * (w - size + 1) for h, w, _ in shapes]
             self.cumulative = np.cumsum(np.sqrt(np.asarray(positions, dtype=np.float64)))
@@ -83,18 +86,20 @@ class Items(Dataset[dict[str, Tensor]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index])
-        image, pixels = self._square(index, rng)
+        image, squares = self._squares(index, rng)
         item: dict[str, Tensor] = {}
-        if self.augmentation > 0:
-            pixels, told = augment(unit(pixels), self.augmentation, rng)
+        if self.augmentation > 0:  # together, so that what is drawn befalls both
+            both = np.concatenate([unit(square) for square in squares], axis=2)
+            pixels, told = augment(both, self.augmentation, rng)
+            squares = np.split(pixels, [image.pixels.shape[2]], axis=2)
             item["augmentation"] = torch.from_numpy(told)
         else:
             kinds = SYMMETRIES[self.symmetries]
-            pixels = symmetry(pixels, kinds[int(rng.integers(len(kinds)))])
-        channels = image.pixels.shape[2]
-        item["x0"] = self.tensor(pixels[..., :channels], rng)
+            which = kinds[int(rng.integers(len(kinds)))]
+            squares = [symmetry(square, which) for square in squares]
+        item["x0"] = self.tensor(squares[0], rng)
         if self.pictures is not None:
-            item["picture"] = to_tensor(pixels[..., channels:])
+            item["picture"] = to_tensor(squares[1])
         if self.number:
             item["label"] = torch.tensor(self.number.get(image.label or "", len(self.number)))
         if self.vectors is not None:
@@ -106,23 +111,26 @@ class Items(Dataset[dict[str, Tensor]]):
         del rng
         return to_tensor(pixels)
 
-    def _square(self, index: int, rng: np.random.Generator) -> tuple[NamedImage, NDArray[Any]]:
-        """A picture, and a square of it with the one to tell beside it in further channels."""
+    def _squares(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[NamedImage, list[NDArray[Any]]]:
+        """A picture, and a square of it and of the one to tell beside it, if there is one."""
         if self.cut == "fit":
             turn, place = divmod(index, len(self.images))
             image = self.images[int(_order(self.seed, turn, len(self.images))[place])]
+        elif self.in_turn:
+            image = self.images[index % len(self.images)]
         else:
             drawn = rng.random() * self.cumulative[-1]
             which = int(np.searchsorted(self.cumulative, drawn, side="right"))
             image = self.images[min(which, len(self.images) - 1)]
-        pixels = image.pixels
+        both = [image.pixels]
         if self.pictures is not None:
-            pixels = np.concatenate([pixels, self.pictures[image.name]], axis=2)
+            both.append(self.pictures[image.name])
         if self.cut == "fit":
-            pixels = fitted(pixels, self.size)
-        top = int(rng.integers(pixels.shape[0] - self.size + 1))
-        left = int(rng.integers(pixels.shape[1] - self.size + 1))
-        return image, pixels[top : top + self.size, left : left + self.size]
+            both = [fitted(pixels, self.size) for pixels in both]
+        top, left = (int(rng.integers(side - self.size + 1)) for side in both[0].shape[:2])
+        return image, [p[top : top + self.size, left : left + self.size] for p in both]
 
 
 @lru_cache(maxsize=4)

@@ -26,11 +26,13 @@ class Found(NamedTuple):
         name: its path in the source; its number in a set.
         data: an encoded file.
         label: its class where the source tells one beside it, as shards and sets do.
+        unread: why its file cannot be read, if it cannot.
     """
 
     name: str
     data: bytes
     label: str | None = None
+    unread: str = ""
 
 
 class _Place(NamedTuple):
@@ -59,7 +61,12 @@ def find_pictures(
     """
     for place in _places(source, split):
         if names is None or place.name in names:
-            yield Found(place.name, place.read(), place.label)
+            data, unread = b"", ""
+            try:
+                data = place.read()
+            except OSError as error:
+                unread = error.strerror or str(error)
+            yield Found(place.name, data, place.label, unread)
 
 
 def picture_names(source: str | Path, split: str = "train") -> Iterator[str]:
@@ -177,5 +184,5 @@ def _of_row(loaded: Any, column: str, index: int) -> bytes:
     file = loaded[index][column] or {}
     data, path = file.get("bytes"), file.get("path")
     if data is None:
-        data = Path(path).read_bytes() if path and Path(path).is_file() else b""
+        data = Path(path).read_bytes() if path else b""
     return bytes(data)

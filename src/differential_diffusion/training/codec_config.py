@@ -70,6 +70,7 @@ class CodecConfig(RunConfig):
             raise ValueError(f"data.patch_size {data.patch_size} is no multiple of {self.cell}")
         given = {
             "labels": data.labels != "none",
+            "unlabelled": data.unlabelled is not None,
             "augmentation": data.augmentation > 0,
             "vectors": data.vectors is not None,
             "pictures": data.pictures is not None,

@@ -59,16 +59,16 @@ class DataConfig(Section):
 
     `path` is a folder, a tar file, a folder of tar shards, a folder that `datasets` saved, or
     "hub:organisation/name"; relative to the working directory. `validation` pictures are held out
-    by the hash of their names. `cut` takes squares of `patch_size` pixels out of the pictures
-    ("crop"), or brings pictures to that size first ("fit"). `unlabelled` is the folder, or class,
-    of pictures whose class is not known. `vectors` is a CSV file with the name
-    of each picture and numbers; `pictures` a folder with a picture of the same name and size for
-    each.
+    by the hash of their names, or that share of them if it is below 1. `cut` takes squares of
+    `patch_size` pixels out of the pictures ("crop"), or brings pictures to that size first ("fit").
+    `unlabelled` is the folder, or class, of pictures whose class is not known. `vectors` is a CSV
+    file with the name of each picture and numbers; `pictures` a folder with a picture of the same
+    name and size for each, of `picture_channels` channels. `workers` processes read ahead.
     """
 
     path: str
     split: str = "train"
-    validation: int = Field(16, ge=1)
+    validation: float = Field(16, gt=0)
     patch_size: int = Field(64, ge=4)
     cut: Cut = "crop"
     channels: int = Field(3, ge=1)
@@ -78,8 +78,18 @@ class DataConfig(Section):
     augmentation: float = Field(0.0, ge=0, le=1)
     vectors: Path | None = None
     pictures: Path | None = None
+    picture_channels: int = Field(3, ge=1)
     max_skipped: float = Field(0.1, ge=0, le=1)
     workers: int = Field(0, ge=0)
+
+    @field_validator("validation")
+    @classmethod
+    def _number_or_share(cls, value: float) -> float:
+        if value < 1:
+            return value
+        if value != int(value):
+            raise ValueError("give a whole number of pictures, or a share below 1")
+        return int(value)
 
 
 class NetworkConfig(Section):
@@ -325,6 +335,14 @@ class TrainingConfig(RunConfig):
         if self.optimizer.name == "adamw":
             muon = ("muon_learning_rate", "muon_weight_decay")
             unused |= {f"optimizer.{key}": "on adamw" for key in muon}
+        if self.data.augmentation > 0:
+            unused["data.symmetries"] = "beside data.augmentation, which replaces it"
+        if self.data.labels == "none":
+            unused["data.unlabelled"] = "without data.labels"
+        if self.data.pictures is None:
+            unused["data.picture_channels"] = "without data.pictures"
+        if self.data.channels != 3 and self.noise.coloured != 0:
+            unused["noise.coloured"] = "where data.channels is not 3"
         return unused
 
     def _check_range(self) -> None:

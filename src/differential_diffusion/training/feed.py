@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.noise import CameraNoise, derive_seed, generator
-from ..data.crops import Items
-from ..data.images import NamedImage, load_images
+from ..data.crops import Items, fitted
+from ..data.images import ImageCollection, NamedImage, load_images
 from ..errors import InputError
 from ..models.checkpoint import LatentSpace
 from ..nn import Conditions
@@ -28,7 +29,7 @@ _STREAM_FIELDS, _STREAM_NOISE, _STREAM_COLOURS, _STREAM_KEPT, _STREAM_DROPOUT = 
 
 
 class Pictures:
-    """The pictures of a run and what is told of each.
+    """The pictures of a run, those that are fitted at their size, and what is told of each.
 
     Attributes:
         training, held_out: the split.
@@ -36,7 +37,8 @@ class Pictures:
         classes: names of the classes in alphabetical order, if asked for.
         vectors: numbers by name, if asked for.
         pictures: pictures to condition on by name, if asked for.
-        digest: tells one set of training pictures from another.
+        digests: tell what is learnt from of another set: by names, sizes, classes, pixels and what
+            is told of each; and, as checkpoints once had it, without the last two.
         space: how latents are normalised; None for pixels.
 
     Raises:
@@ -47,10 +49,15 @@ class Pictures:
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
-        collection = load_images(
-            config.path,
-            min_size=config.patch_size if config.cut == "crop" else 1,
+        fits = config.cut == "fit"
+        load = partial(
+            load_images,
             max_skipped=config.max_skipped,
+            prepare=partial(fitted, size=config.patch_size) if fits else None,
+        )
+        collection = load(
+            config.path,
+            min_size=1 if fits else config.patch_size,
             channels=config.channels,
             labels=config.labels,
             split=config.split,
@@ -60,10 +67,14 @@ class Pictures:
         self.classes = _classes(self.training, self.held_out, config)
         names = [image.name for image in collection.images]
         self.vectors = None if config.vectors is None else _vectors(config.vectors, names)
-        self.pictures = (
-            None if config.pictures is None else _paired(config.pictures, collection.images)
-        )
-        self.digest = _digest(self.training)
+        beside = {} if config.pictures is None else _paired(config, load, collection.images)
+        self.pictures = {name: other.pixels for name, other in beside.items()} or None
+        self.digests = self._digests(beside)
+
+    @property
+    def digest(self) -> str:
+        """The first of `digests`."""
+        return self.digests[0]
 
     @property
     def told(self) -> dict[str, int]:
@@ -75,6 +86,16 @@ class Pictures:
             "vector": vector,
             "condition_channels": picture,
         }
+
+    def _digests(self, beside: Mapping[str, NamedImage]) -> tuple[str, ...]:
+        known, contents = [], []
+        for image in self.training:
+            line = f"{image.name} {image.shape}" + (f" {image.label}" if image.label else "")
+            known.append(line)
+            vector = "" if self.vectors is None else self.vectors[image.name].tobytes().hex()
+            picture = beside[image.name].checksum if beside else ""
+            contents.append(f"{line} {image.checksum} {vector} {picture}")
+        return tuple(_digest(lines) for lines in (contents, known))
 
     def describe_skipped(self) -> str:
         """How many pictures were left out, and why the first was."""
@@ -89,8 +110,8 @@ class Pictures:
         )
 
     def plain_items(self, images: Sequence[NamedImage], count: int) -> Items:
-        """Squares of the first `count` pictures, always the same and not augmented."""
-        return self._items(images[:count], min(count, len(images)), 0)
+        """A square of each of the first `count` pictures, always the same and not augmented."""
+        return self._items(images[:count], min(count, len(images)), 0, in_turn=True)
 
     def _items(
         self,
@@ -98,6 +119,7 @@ class Pictures:
         length: int,
         seed: int,
         *,
+        in_turn: bool = False,
         symmetries: Any = "none",
         augmented: float = 0.0,
     ) -> Items:
@@ -107,6 +129,7 @@ class Pictures:
             length,
             seed,
             cut=self.config.cut,
+            in_turn=in_turn,
             symmetries=symmetries,
             augmentation=augmented,
             classes=self.classes,
@@ -218,13 +241,8 @@ def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor.to(device)
 
 
-def _digest(images: Sequence[NamedImage]) -> str:
-    """What tells one set of training pictures from another: names, sizes and classes."""
-    listed = sorted(
-        f"{image.name} {image.pixels.shape}" + (f" {image.label}" if image.label else "")
-        for image in images
-    )
-    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def _classes(
@@ -282,19 +300,18 @@ def _vectors(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float32]]
     return result
 
 
-def _paired(folder: Path, images: Sequence[NamedImage]) -> dict[str, NDArray[Any]]:
-    """The picture of the same name in another folder for each, whatever its suffix."""
-    stem = {str(PurePosixPath(i.name).with_suffix("")): i for i in load_images(folder).images}
+def _paired(
+    config: DataConfig, load: Callable[..., ImageCollection], images: Sequence[NamedImage]
+) -> dict[str, NamedImage]:
+    """The picture of the same name in `config.pictures` for each, whatever its suffix."""
+    folder = config.pictures
+    others = load(folder, channels=config.picture_channels).images
+    stem = {str(PurePosixPath(other.name).with_suffix("")): other for other in others}
     result = {}
     for image in images:
         found = stem.get(str(PurePosixPath(image.name).with_suffix("")))
-        if found is None or found.pixels.shape[:2] != image.pixels.shape[:2]:
+        if found is None or found.shape[:2] != image.shape[:2]:
             what = "no readable picture" if found is None else "one of another size"
             raise InputError(f"data.pictures '{folder}' has {what} for '{image.name}': add it")
-        if found.pixels.dtype != image.pixels.dtype:
-            raise InputError(
-                f"data.pictures '{folder}' has '{found.name}' in {found.pixels.dtype} and the "
-                f"picture is in {image.pixels.dtype}: convert one of them"
-            )
-        result[image.name] = found.pixels
+        result[image.name] = found
     return result

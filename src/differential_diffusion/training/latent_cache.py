@@ -26,6 +26,7 @@ INDEX_FILE = "index.json"
 FORMAT = "differential-diffusion-latents/1"
 SHARD_BYTES = 1 << 28
 
+_DRAFTS = f".{INDEX_FILE}.*.part", ".latents-*.part"  # of `files.write_atomically`
 _REMEDY = "remove that folder, or name another with latent.cache"
 
 
@@ -35,7 +36,7 @@ class Identity:
 
     Attributes:
         codec: fingerprint of its weights.
-        pictures: digest of their names and pixels.
+        pictures: digest of their names and pixels, at that size.
         size: pixels of the shorter side that they were brought to; None if they were not.
         symmetries: under which they were encoded.
     """
@@ -66,6 +67,9 @@ class LatentCache:
         self.folder, self.identity = folder, identity
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for pattern in _DRAFTS:  # of a run that was killed while it wrote
+                for draft in folder.glob(pattern):
+                    draft.unlink(missing_ok=True)
             empty = next(folder.iterdir(), None) is None
         except OSError as error:
             raise InputError(
@@ -100,10 +104,10 @@ class LatentCache:
         differences = {
             "in another format": form != FORMAT,
             "of another codec": of.codec != own.codec,
-            "of other pictures": of.pictures != own.pictures,
             f"of pictures {_sized(of.size)}, not {_sized(own.size)}": of.size != own.size,
             f"under the symmetries '{of.symmetries}', not '{own.symmetries}'": of.symmetries
             != own.symmetries,
+            "of other pictures": of.pictures != own.pictures,  # last: at another size they are
         }
         for what, differs in differences.items():
             if differs:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.grid import mirrored
+from ..data.crops import Items
 from ..models.checkpoint import CheckpointConfig
 from ..models.denoiser import as_model
 from ..models.latent_model import LatentModel
@@ -56,8 +57,7 @@ class LatentValidator(Validator):
             rows.append(torch.cat([shown(t[0], side) for t in strip], dim=-1))
         return torch.cat(rows, dim=-2)
 
-    def squares(self, side: str) -> Tensor:
+    def squares(self, side: str) -> Items:
         """See `Validator.squares`: of pixels, which samples are compared with."""
         images = self.pictures.training if side == "training" else self.pictures.held_out
-        items = Pictures.plain_items(self.pictures, images, len(images))
-        return torch.stack([items[index]["x0"] for index in range(len(items))])
+        return Pictures.plain_items(self.pictures, images, len(images))

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.crops import SYMMETRIES, Items, fitted, symmetry, to_tensor
+from ..data.crops import SYMMETRIES, Items, symmetry, to_tensor
 from ..data.images import NamedImage
 from ..errors import InputError
 from ..models.autoencoder import cell_of, fingerprint, load_autoencoder
@@ -104,7 +104,7 @@ class LatentPictures(Pictures):
         cache = LatentCache(config.latent.cache or config.output / "latents", identity)
         cache.fill(self._encoded(vae, cache, told))
         self.latents = cache.load()
-        self.digest = f"{identity.digest} {self.digest}"
+        self.digests = tuple(f"{identity.digest} {digest}" for digest in self.digests)
         self.space = _statistics(
             [self.latents[key(image.name, k)] for image in self.training for k in self.versions]
         )
@@ -139,10 +139,17 @@ class LatentPictures(Pictures):
 
     def plain_items(self, images: Sequence[NamedImage], count: int) -> Items:
         """See `Pictures.plain_items`."""
-        return self._latent_items(images[:count], (0,), min(count, len(images)), 0)
+        length = min(count, len(images))
+        return self._latent_items(images[:count], (0,), length, 0, in_turn=True)
 
     def _latent_items(
-        self, images: Sequence[NamedImage], versions: Sequence[int], length: int, seed: int
+        self,
+        images: Sequence[NamedImage],
+        versions: Sequence[int],
+        length: int,
+        seed: int,
+        *,
+        in_turn: bool = False,
     ) -> Items:
         """Each version counts as a picture of its own."""
         assert self.space is not None
@@ -156,6 +163,7 @@ class LatentPictures(Pictures):
             length,
             seed,
             cut=self.config.cut,
+            in_turn=in_turn,
             symmetries="none",
             classes=self.classes,
             vectors=self.vectors,
@@ -191,8 +199,6 @@ class LatentPictures(Pictures):
 
     def _prepared(self, pixels: NDArray[Any], which: int) -> Tensor:
         """A whole picture as it is encoded, (C,H,W), its sides cut to whole cells."""
-        if self.config.cut == "fit":
-            pixels = fitted(pixels, self.config.patch_size)
         height, width = (side // self.cell * self.cell for side in pixels.shape[:2])
         top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
         return to_tensor(symmetry(pixels[top : top + height, left : left + width], which))

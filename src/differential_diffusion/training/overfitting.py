@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
+from functools import reduce
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ..files import write_atomically
 from ..models.checkpoint import CheckpointConfig
 from ..models.network import Network
-from .validation import BANDS, Validator, shown
+from .validation import BANDS, Validator, save_grid, shown
 
-SAMPLES = 64
+SAMPLES, _DRAWN = 64, 16
 GAP_DEVIATIONS, GAP_SHARE = 4.0, 0.1
+LEAST = 8
+"""Pictures of each side, of fewer of which the gap of the loss says nothing."""
 NEAR, NEAR_SHARE = 0.5, 0.1
 _SIDE = 32
 """Pictures are compared at most this large, by the mean over areas."""
+_PART = 256  # pictures whose distances to all others are held at once
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Overfitting:
         gap: mean loss on held-out pictures less that on training pictures, by bands of noise
             levels from low to high.
         loss: mean loss on training pictures, likewise.
-        deviations: the mean gap in its standard errors.
+        deviations: the mean gap in its standard errors; None for too few pictures to tell.
         near: share of samples much nearer to a training picture than held-out pictures are: nearer
             than half their median distance; None where pictures are larger than what is learnt.
         near_held_out: that share of the held-out pictures themselves.
@@ -42,7 +44,7 @@ class Overfitting:
 
     gap: tuple[float, ...]
     loss: tuple[float, ...]
-    deviations: float
+    deviations: float | None
     near: float | None
     near_held_out: float | None
     step: int
@@ -51,7 +53,7 @@ class Overfitting:
     def gap_found(self) -> bool:
         """Whether the loss on held-out pictures is larger by a tenth, and not by chance."""
         share = sum(self.gap) / max(1e-12, sum(self.loss))
-        return self.deviations > GAP_DEVIATIONS and share > GAP_SHARE
+        return (self.deviations or 0.0) > GAP_DEVIATIONS and share > GAP_SHARE
 
     @property
     def copies_found(self) -> bool:
@@ -66,7 +68,12 @@ class Overfitting:
     def sentence(self) -> str:
         """What was found, in a sentence."""
         share = 100 * sum(self.gap) / max(1e-12, sum(self.loss))
-        gap = f"the loss on held-out pictures is {share:+.0f} % ({self.deviations:.1f} deviations)"
+        sure = (
+            "of too few pictures to tell"
+            if self.deviations is None
+            else f"{self.deviations:.1f} deviations"
+        )
+        gap = f"the loss on held-out pictures is {share:+.0f} % ({sure})"
         near = (
             ""
             if self.near is None
@@ -104,21 +111,24 @@ def report_overfitting(
     """
     losses = {side: validator.losses(network, side, bf16) for side in validator.sides}
     gap = losses["held_out"].mean(1) - losses["training"].mean(1)
-    errors = [of.mean(0).var() / of.shape[1] for of in losses.values() if of.shape[1] > 1]
-    deviation = float(sum(errors, torch.tensor(0.0))) ** 0.5
     near = base = None
     if validator.whole_pictures:
         samples = validator.samples(network, described, SAMPLES, bf16)
         training, held_out = validator.squares("training"), validator.squares("held_out")
-        distance, which = nearest(samples, training)
-        usual, _ = nearest(held_out, training)
+        among, others = (
+            pooled(side[index]["x0"] for index in range(len(side))) for side in (training, held_out)
+        )
+        distance, which = nearest(pooled(samples), among, validator.symmetries)
+        usual, _ = nearest(others, among, validator.symmetries)
         limit = NEAR * float(usual.median())
         near, base = (float((found < limit).double().mean()) for found in (distance, usual))
-        _draw(samples, training[which], distance, output / "overfitting.png")
+        chosen = distance.argsort()[:_DRAWN].tolist()
+        pairs = [(samples[k], training[int(which[k])]["x0"]) for k in chosen]
+        _draw(pairs, output / "overfitting.png")
     found = Overfitting(
         tuple(gap.tolist()),
         tuple(losses["training"].mean(1).tolist()),
-        float(gap.mean()) / max(deviation, 1e-12),
+        _deviations(losses),
         near,
         base,
         step,
@@ -130,35 +140,50 @@ def report_overfitting(
     return found
 
 
-def nearest(pictures: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+def _deviations(losses: dict[str, Tensor]) -> float | None:
+    """The mean gap in its standard errors, of losses by side, (BANDS,pictures)."""
+    held_out, training = (losses[side].mean(0) for side in ("held_out", "training"))
+    if min(len(held_out), len(training)) < LEAST:
+        return None
+    error = (held_out.var() / len(held_out) + training.var() / len(training)).sqrt()
+    return float((held_out.mean() - training.mean()) / error.clamp(min=1e-12))
+
+
+def pooled(pictures: Iterable[Tensor]) -> Tensor:
+    """Squares (C,H,W) of one size as they are compared, (n,C,h,w)."""
+    return torch.stack(
+        [F.adaptive_avg_pool2d(one.float(), min(_SIDE, one.shape[-1])) for one in pictures]
+    )
+
+
+def nearest(
+    pictures: Tensor, among: Tensor, symmetries: Sequence[int] = (0, 2)
+) -> tuple[Tensor, Tensor]:
     """Root mean square distance of each picture to the nearest of others, and which it is.
 
-    Mirror images count as the same.
-
     Args:
-        pictures: (n,C,H,W).
-        among: (m,C,H,W).
+        pictures: (n,C,H,H).
+        among: (m,C,H,H).
+        symmetries: under which pictures count as the same, as `data.crops.symmetry` numbers them;
+            mirror images by default.
     """
-    side = min(_SIDE, *pictures.shape[-2:])
-    small = F.adaptive_avg_pool2d(pictures.float(), side)
-    others = F.adaptive_avg_pool2d(among.float(), side).flatten(1)
-    distances = torch.stack(
-        [torch.cdist(view.flatten(1), others) for view in (small, small.flip(-1))]
-    ).amin(0)
-    least, which = distances.min(1)
+    others, found = among.flatten(1), []
+    for part in torch.split(pictures, _PART):
+        views = (_seen(part, which).flatten(1) for which in symmetries)
+        found.append(reduce(torch.minimum, (torch.cdist(view, others) for view in views)).min(1))
+    least, which = (torch.cat(of) for of in zip(*found, strict=True))
     return least / others.shape[1] ** 0.5, which
 
 
-def _draw(samples: Tensor, neighbours: Tensor, distances: Tensor, path: Path) -> None:
-    """The samples nearest to training pictures, each above its neighbour."""
-    chosen = distances.argsort()[:16]
-    side = samples.shape[-1]
-    rows = [
-        torch.cat([shown(one, side) for one in pictures[chosen]], dim=-1)
-        for pictures in (samples, neighbours)
-    ]
-    grid = torch.cat(rows, dim=-2).clamp(-1, 1)
-    pixels = ((grid + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    file = BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
-    write_atomically(path, file.getvalue())
+def _seen(pictures: Tensor, which: int) -> Tensor:
+    """Pictures (n,C,H,H) under a symmetry, see `data.crops.symmetry`."""
+    flipped = [axis for bit, axis in ((1, -2), (2, -1)) if which & bit]
+    pictures = pictures.flip(flipped)
+    return pictures.mT if which & 4 else pictures
+
+
+def _draw(pairs: Sequence[tuple[Tensor, Tensor]], path: Path) -> None:
+    """Samples, each above its neighbour, all (C,H,H)."""
+    side = pairs[0][0].shape[-1]
+    columns = [torch.cat([shown(one, side) for one in pair], dim=-2) for pair in pairs]
+    save_grid(torch.cat(columns, dim=-1), path)

@@ -230,10 +230,11 @@ class Run(ABC, Generic[C, B]):
                 f"the run in '{self.config.output}' has done {info['step']} steps already and "
                 f"'steps' is {self.config.steps}: raise it, or choose another output"
             )
-        if info.get("data", self.pictures.digest) != self.pictures.digest:
+        if info.get("data", self.pictures.digest) not in self.pictures.digests:
             raise InputError(
-                f"the pictures in '{self.config.data.path}' are not those that the run in "
-                f"'{self.config.output}' was started with: restore them, or choose another output"
+                f"the pictures in '{self.config.data.path}', or what is told of them, are not "
+                f"those that the run in '{self.config.output}' was started with: restore them, or "
+                "choose another output"
             )
         load_state(folder, self.bare, self.ema.module, optimizers)
         self.step, self.seconds = info["step"], info["seconds"]

@@ -18,7 +18,7 @@ from torch.utils.data import default_collate
 from ..core.metrics import psnr
 from ..core.noise import PositionalNoise, derive_seed
 from ..core.plan import Plan
-from ..data.crops import to_tensor
+from ..data.crops import SYMMETRIES, Items, to_tensor
 from ..data.images import NamedImage
 from ..files import write_atomically
 from ..models.checkpoint import CheckpointConfig
@@ -187,11 +187,16 @@ class Validator:
         small = all(max(image.pixels.shape[:2]) <= 2 * side for image in self.pictures.training)
         return self.config.data.cut == "fit" or small
 
-    def squares(self, side: str) -> Tensor:
-        """The squares of all training pictures, or of the held-out ones, (n,C,H,W)."""
+    def squares(self, side: str) -> Items:
+        """The squares of all training pictures, or of the held-out ones."""
         images = self.pictures.training if side == "training" else self.pictures.held_out
-        items = self.pictures.plain_items(images, len(images))
-        return torch.stack([items[index]["x0"] for index in range(len(items))])
+        return self.pictures.plain_items(images, len(images))
+
+    @property
+    def symmetries(self) -> tuple[int, ...]:
+        """Those under which a sample may copy a picture; with augmentation the mirror's."""
+        data = self.config.data
+        return SYMMETRIES["mirror" if data.augmentation > 0 else data.symmetries]
 
     @property
     def _steps(self) -> int:
