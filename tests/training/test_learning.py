@@ -139,9 +139,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(digits: Path, output: Path, name: str, maps: bool, steps: int) -> TrainingConfig:
-    noise: dict[str, Any] = {"coloured": 0, "mean": -1.0}
+    noise: dict[str, Any] = {"coloured": 0}
     if name == "edm":
-        noise["sigma_max"] = 40.0
+        noise |= {"mean": -1.0, "sigma_max": 40.0}
     return TrainingConfig.model_validate(
         {
             "output": str(output),
