@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import subprocess
@@ -19,7 +20,9 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from differential_diffusion.core.operators import bayer
+from differential_diffusion.data.images import NamedImage
 from differential_diffusion.engine import run_plan
+from differential_diffusion.evaluation import collect, load_extractor
 from differential_diffusion.models import DenoiserModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,6 +34,7 @@ from benchmarks import (
     demosaic,
     denoise,
     enhance,
+    generation,
     heterogeneous,
     inpaint,
     jpeg,
@@ -415,3 +419,46 @@ def test_photographs_are_those_of_the_set(shared_data: Path) -> None:
     assert [p.index for p in chosen] == common.spread(common.ALL, 3)
     assert {p.size for p in chosen} <= {(321, 481), (481, 321)}
     assert all(p.pixels.dtype == np.float32 and 0.9 < p.pixels.max() <= 1 for p in chosen)
+
+
+class Always(torch.nn.Module):
+    """Takes every picture for one class."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.eye(3)[self.number].expand(len(x), -1)
+
+
+def test_samples_agree_where_the_judge_sees_the_class_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    real = [NamedImage(f"{k}", each, "ant") for k, each in enumerate(pixels)]
+    extractors = {"pixels": load_extractor("pixels:4", "cpu")}
+    reference = collect(real, list(extractors.values()))
+    names = ["ant", "bee", "cow"]
+    options = argparse.Namespace(count=20)
+    model = DenoiserModel(
+        name="small",
+        denoiser=lambda x, sigma: 0 * x,
+        channels=3,
+        stride=1,
+        halo=None,
+        device=torch.device("cpu"),
+        size=(8, 8),
+        classes=("ant", "bee", "cow"),
+        conditioned=lambda told: lambda x, sigma: 0 * x,
+    )
+    for number in range(3):
+        judge = generation.Judge(Always(number), 1.0, names, extractors, reference)
+        found = judge.found(model, options, steps=2)
+        asked = [sample.label for sample in found.samples]
+        assert found.agree == pytest.approx(asked.count(names[number]) / 20)
+        assert found.by_class == {name: float(name == names[number]) for name in names}
+        assert found.distances == judge.distances(
+            [NamedImage(f"{s.index}", s.pixels, s.label) for s in found.samples]
+        )
+    assert judge.distances(real) == pytest.approx({"pixels": 0}, abs=1e-6)
+    assert generation.least({"ant": 0.5, "bee": 0.25}) == "bee 25 %"
