@@ -254,6 +254,7 @@ def run(options: argparse.Namespace) -> None:
         for turn in range(options.turns):
             for kind in sorted(rates, reverse=bool(turn % 2)):
                 rates[kind].append(child(chosen, kind, options.speed_steps, Path())["rate"])
+                print(precision, kind, f"{rates[kind][-1]:.1f} pictures/s", flush=True)
         ratios = [ours / plain for ours, plain in zip(rates["loop"], rates["plain"], strict=True)]
         speeds.append(
             [
