@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "BAD_INPUT",
+    "INTERRUPTED",
     "UNEXPECTED",
     "InputError",
     "MissingExtraError",
@@ -12,7 +13,7 @@ __all__ = [
     "out_of_memory",
 ]
 
-UNEXPECTED, BAD_INPUT = 1, 2
+UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes."""
 
 _MEMORY = ("out of memory", "not enough memory", "can't allocate memory")

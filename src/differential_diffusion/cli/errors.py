@@ -9,9 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import BAD_INPUT, UNEXPECTED, explain, on_one_line
-
-INTERRUPTED = 130
+from ..errors import BAD_INPUT, INTERRUPTED, UNEXPECTED, explain, on_one_line
 
 
 def debugging() -> bool:

@@ -306,11 +306,11 @@ def _check(
         raise InputError("--paired is for pictures of the same names: name SAMPLES and REFERENCE.")
 
 
-def _check_read(numbers: dict[str, int | None], split: str, sources: Sequence[str | None]) -> None:
+def _check_read(sides: dict[str, int | None], split: str, sources: Sequence[str | None]) -> None:
     """Refuse ways to read pictures that there are not."""
     from ..data.sources import is_set
 
-    for name, value in numbers.items():
+    for name, value in sides.items():
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}: give at least 1.")
     if split != "train" and not any(each is not None and is_set(each) for each in sources):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BAD_INPUT, InputError
+from ..errors import BAD_INPUT, InputError, on_one_line
 from ..keyvalue import key_value
 from .batch import expanded, run_each
 from .common import Quiet, Reporter
@@ -180,22 +180,18 @@ def described(name: str, source: Callable[..., StrengthMap]) -> list[str]:
     wanted = inspect.signature(source).parameters
     looks = " IMAGE" if {_PICTURE, _FILE} & set(wanted) else ""
     summary = doc.split("\n\n")[0]
-    lines = [f"{name}{looks}: {_joined(summary)}"]
+    lines = [f"{name}{looks}: {on_one_line(summary)}"]
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", doc, re.MULTILINE | re.DOTALL)
     words = re.findall(
         r"^    (\w+): (.*?)(?=^    \S|\Z)", section[1] if section else "", re.MULTILINE | re.DOTALL
     )
-    meanings = {key: _joined(text) for key, text in words}
+    meanings = {key: on_one_line(text) for key, text in words}
     for key, parameter in wanted.items():
         if key not in {*_SIZE, _PICTURE, _FILE}:
             default = parameter.default
             value = " (needed)" if default is parameter.empty else f" = {default!r}"
             lines.append(f"    {key}{value}: {meanings.get(key, '')}".rstrip(": "))
     return lines
-
-
-def _joined(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _height_width(size: str | None) -> tuple[int, int]:

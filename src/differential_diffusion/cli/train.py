@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import MissingExtraError
+from ..errors import INTERRUPTED, MissingExtraError
 from .common import Quiet, Reporter
-from .errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from ..training.loop import Progress

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from ..errors import InputError
+from ..errors import InputError, on_one_line
 from .sources import SUFFIXES, Found, find_pictures, is_archive
 
 Labels = Literal["none", "folders", "source"]
@@ -151,7 +151,7 @@ def decode_or_reason(found: Found, channels: int = 3) -> NDArray[Any] | str:
     try:
         return decode(found, channels)
     except Exception as error:  # decoders raise a dozen kinds for damaged files
-        return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        return on_one_line(str(error)).rstrip(".") or type(error).__name__
 
 
 def decode(found: Found, channels: int = 3) -> NDArray[Any]:

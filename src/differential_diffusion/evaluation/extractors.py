@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..core.noise import PositionalNoise
-from ..errors import InputError
+from ..errors import InputError, on_one_line
 from ..models import prior_network
 from ..models.computed import digest, weights_digest
 from ..models.device import choose_device
@@ -205,7 +205,7 @@ def _own(name: str, device: torch.device) -> Extractor:
         module = import_module(place)
         found = getattr(module, attribute)
     except Exception as error:  # whatever the user's file does
-        why = " ".join(f"{type(error).__name__}: {error}".split())
+        why = on_one_line(f"{type(error).__name__}: {error}")
         raise InputError(
             f"the extractor '{name}' cannot be imported ({why}): check its name, its file, and "
             "that Python finds its package"

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, on_one_line
 from .diffusers import CONFIG_FILE, check_weights
 from .optional import diffusers_for
 
@@ -65,7 +65,7 @@ def load_autoencoder(reference: str | Path) -> Any:
                 str(reference), use_safetensors=True, output_loading_info=True, **place
             )
         except Exception as error:  # of the hub, of files, of shapes: a dozen kinds
-            reason = reason or " ".join(str(error).split())[:300]
+            reason = reason or on_one_line(str(error))[:300]
             continue
         wrong = [*found["missing_keys"], *found["unexpected_keys"]]
         if not wrong:

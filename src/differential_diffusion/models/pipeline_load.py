@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, MissingExtraError
+from ..errors import InputError, MissingExtraError, on_one_line
 from .base import Model
 from .device import uses_bf16
 from .diffusers import INDEX_FILE, UNCONDITIONAL, kind_of
@@ -63,7 +63,7 @@ def load_pipeline(
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        reason = " ".join(str(error).split())[:300]
+        reason = on_one_line(str(error))[:300]
         raise InputError(
             f"'{reference}' cannot be loaded as a pipeline of Diffusers {diffusers.__version__} "
             f"({reason}): check the folder, and that its weights are .safetensors"

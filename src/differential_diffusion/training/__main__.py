@@ -7,11 +7,10 @@ import sys
 import time
 import traceback
 
-from ..errors import UNEXPECTED, explain
+from ..errors import INTERRUPTED, UNEXPECTED, explain
 from .config_file import load_config, overrides
 from .loop import Progress, TrainingStopped, train
 
-_INTERRUPTED = 130
 _LOG_SECONDS = 60.0
 
 
@@ -41,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + stop.signal
     except KeyboardInterrupt:
         _say("interrupted: the same command goes on from the last checkpoint.")
-        return _INTERRUPTED
+        return INTERRUPTED
     except Exception as error:
         sentence, code = explain(error)
         if code == UNEXPECTED:

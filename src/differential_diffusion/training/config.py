@@ -25,7 +25,7 @@ from ..core.noise import SigmaFields
 from ..core.parametrization import Schedule
 from ..data.crops import Cut, Symmetries
 from ..data.images import Labels
-from ..errors import InputError
+from ..errors import InputError, on_one_line
 from ..models.network import UNet2DConfig
 from ..nn import UNetConfig
 from .objectives import (
@@ -500,7 +500,7 @@ def _imported(path: str) -> Loss:
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # whatever a module may raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        reason = on_one_line(f"{type(error).__name__}: {error}").rstrip(".")
         raise InputError(
             f"objective.loss '{path}' cannot be imported ({reason}): give "
             "'package.module:function' of an installed package or the working directory"
